@@ -1,0 +1,31 @@
+"""Teach an image classifier your own categories, on your own machine, in seconds, and put it to work.
+
+    from retrain import Classifier, TrainOptions, train
+    train("photos", TrainOptions(quality="good"))
+    for guess in Classifier.load().guess(["image.jpg"]): print(guess.label, guess.confidence)
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+# The public verbs, fetched on first use: importing retrain must cost nothing.
+_HOMES = {
+    "Classifier": "retrain.classifier",
+    "RetrainError": "retrain.errors",
+    "TrainOptions": "retrain.options",
+    "EvaluateOptions": "retrain.options",
+    "SortOptions": "retrain.options",
+    "train": "retrain.recipes.training",
+    "evaluate": "retrain.recipes.evaluating",
+    "sort_dir": "retrain.recipes.sorting",
+    "undo_sort": "retrain.recipes.sorting",
+    "draw_sample": "retrain.recipes.sampling",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'retrain' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,61 @@
+"""Where a backbone's LiteRT file is: inside this package, or built once into the user's cache folder."""
+
+import hashlib
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from retrain.errors import RetrainError
+
+BUILD_VERSION = 1  # bump when the same weights are built into another file
+SHIPPED = resources.files("retrain.backbones") / "shipped"
+
+
+def cache_folder():
+    return user_cache_path("retrain", appauthor=False) / "backbones"
+
+
+def litert_file(spec):
+    """Path of the LiteRT file of a spec, checked against its sha256; built with TensorFlow where there is none yet."""
+    if spec.shipped_sha256:
+        path = SHIPPED / f"{spec.name}.tflite"
+        if hashlib.sha256(path.read_bytes()).hexdigest() != spec.shipped_sha256:
+            raise RetrainError(f"{path} is damaged.", "Install retrain again.")
+        return path
+    return find_cached(spec) or build(spec)
+
+
+def find_cached(spec):
+    """Path of the built file, or None.  Each carries a prefix of its own sha256 in its name."""
+    for path in sorted(cache_folder().glob(f"{_stem(spec)}.*.tflite")):
+        if path.name == _cached_name(spec, path.read_bytes()):
+            return path
+    return None
+
+
+def build(spec):
+    """Build the LiteRT file from the published weights into the cache.  Raises RetrainError without TensorFlow."""
+    from retrain.tf import convert_to_litert
+
+    content = convert_to_litert(spec)
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Under a name of its own first: two processes may build at once, and each must find whole files only.
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            file.write(content)
+        return Path(file.name).rename(folder / _cached_name(spec, content))
+    except OSError as error:
+        raise RetrainError(
+            f"cannot write to the cache folder {folder}: {error.strerror}.", "Set XDG_CACHE_HOME to a writable folder."
+        ) from error
+
+
+def _stem(spec):
+    return f"{spec.name}-{Path(spec.weights_file).stem.rpartition('-')[2]}-v{BUILD_VERSION}"
+
+
+def _cached_name(spec, content):
+    return f"{_stem(spec)}.{hashlib.sha256(content).hexdigest()[:16]}.tflite"

@@ -1,0 +1,53 @@
+"""The options of each command and their defaults, which stand nowhere else."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+QUALITIES = {
+    "fast": "efficientnet-lite0",
+    "good": "efficientnet-lite0+efficientnet-lite2",
+}
+
+
+def tf_files():
+    """The user's folder for data and models: `TF_FILES`, or `tf_files` where the command was started."""
+    return Path(os.environ.get("TF_FILES") or "tf_files")
+
+
+def default_model_dir():
+    return tf_files() / "model"
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    model_dir: str | Path | None = None  # None: default_model_dir()
+    quality: str = "fast"  # a key of QUALITIES
+    backbone: str | None = None  # overrides quality; several joined by +
+    only: tuple[str, ...] = ()  # classes; none: all
+    test_share: float = 0.1  # of the pictures, kept back to measure
+    validation_share: float = 0.1
+    seed: int = 0
+    report: bool = True
+
+
+@dataclass(frozen=True)
+class GuessOptions:
+    top: int | None = None  # labels shown; None: 5 as text, all as JSON
+    threshold: float = 0.0  # below this confidence a picture is unknown
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    model_dir: str | Path | None = None
+    only: tuple[str, ...] = ()
+    threshold: float = 0.0
+
+
+@dataclass(frozen=True)
+class SortOptions:
+    model_dir: str | Path | None = None
+    mode: str = "copy"  # copy | move | link
+    layout: str = "folders"  # folders | flat
+    threshold: float = 0.0  # below this confidence a picture goes to _unknown
+    dry_run: bool = False

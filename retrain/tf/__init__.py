@@ -1,0 +1,22 @@
+"""Everything that needs TensorFlow.  The rest of the package enters here, and only here, when it has to."""
+
+import importlib.util
+import os
+
+from retrain.errors import RetrainError
+
+
+def convert_to_litert(spec):
+    """Bytes of the LiteRT file of a registered backbone, made from its published weights."""
+    _require()
+    from retrain.tf.convert import convert
+
+    return convert(spec)
+
+
+def _require():
+    if importlib.util.find_spec("tensorflow") is None:
+        raise RetrainError(
+            "this needs TensorFlow, which is not installed.", "make setup-full, or pip install 'retrain[tf]'."
+        )
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
