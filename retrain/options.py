@@ -51,3 +51,10 @@ class SortOptions:
     layout: str = "folders"  # folders | flat
     threshold: float = 0.0  # below this confidence a picture goes to _unknown
     dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    per_class: int = 60  # pictures
+    size: int = 256  # px, square
+    seed: int = 0
