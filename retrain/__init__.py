@@ -1,8 +1,8 @@
 """Teach an image classifier your own categories, on your own machine, in seconds, and put it to work.
 
-    from retrain import Classifier, TrainOptions, train
-    train("photos", TrainOptions(quality="good"))
-    for guess in Classifier.load().guess(["image.jpg"]): print(guess.label, guess.confidence)
+from retrain import Classifier, TrainOptions, train
+train("photos", TrainOptions(quality="good"))
+for guess in Classifier.load().guess(["image.jpg"]): print(guess.label, guess.confidence)
 """
 
 import importlib

@@ -191,9 +191,7 @@ def _upright_rgb(image):
     if image.mode in ("I", "F"):
         return _gray(_stretch(np.asarray(image, np.float32)))
     if image.mode == "LAB":
-        to_srgb = ImageCms.buildTransform(
-            ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB"
-        )
+        to_srgb = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
         return ImageCms.applyTransform(image, to_srgb)
     return image.convert("RGB")
 

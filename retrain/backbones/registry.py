@@ -42,9 +42,19 @@ def _lite(number, image_size, weights_file, shipped_sha256):
 BACKBONES = {
     spec.name: spec
     for spec in [
-        *_lite(0, 224, "efficientnet-lite0-57934424.pth", "0e1fa2e6c1a48a38ba65f7aa5142b14c527fa2fa5aec06f79fd5ab3426be57ea"),
+        *_lite(
+            0,
+            224,
+            "efficientnet-lite0-57934424.pth",
+            "0e1fa2e6c1a48a38ba65f7aa5142b14c527fa2fa5aec06f79fd5ab3426be57ea",
+        ),
         *_lite(1, 240, "efficientnet-lite1-77cc7160.pth", ""),
-        *_lite(2, 260, "efficientnet-lite2-9656183e.pth", "3f91ffb63c26e4d55fbd4f9d871b1ad6e0c6c81a7a06df589d0c81b7c6e5b6b8"),
+        *_lite(
+            2,
+            260,
+            "efficientnet-lite2-9656183e.pth",
+            "3f91ffb63c26e4d55fbd4f9d871b1ad6e0c6c81a7a06df589d0c81b7c6e5b6b8",
+        ),
     ]
 }
 

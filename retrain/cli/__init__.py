@@ -1,0 +1,81 @@
+"""The command line: one file a command, loaded only when called."""
+
+import importlib
+import io
+import logging
+import os
+import sys
+
+import click
+
+import retrain
+from retrain.errors import RetrainError
+
+# Commands in the order of their use, and what --help says of each without loading it.
+COMMANDS = {
+    "train": "Teach a model the categories of a folder.",
+    "guess": "Say what is on pictures.",
+    "sort": "Sort pictures into folders by what is on them.",
+    "evaluate": "Measure a model on pictures it has not seen.",
+    "sample": "Draw a small labelled picture set to try things on.",
+    "backbones": "List the pretrained networks.",
+    "doctor": "Check this machine, and say what to do.",
+}
+FILES_FAILED = 3  # exit code: done, but some files failed
+
+
+class Commands(click.Group):
+    """Finds a command's module by its name."""
+
+    def list_commands(self, ctx):
+        return list(COMMANDS)
+
+    def get_command(self, ctx, cmd_name):
+        if cmd_name not in COMMANDS:
+            return None
+        return importlib.import_module(f"retrain.cli.{cmd_name}").command
+
+    def format_commands(self, ctx, formatter):
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(retrain.__version__, prog_name="retrain")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug):
+    """Teach an image classifier your own categories, on your own machine, in seconds.
+
+    \b
+    retrain train photos            one folder a class: photos/cat, photos/dog
+    retrain guess picture.jpg
+    retrain sort holiday sorted
+    """
+
+
+def main():
+    """Run the command line and exit: 0 done, 1 an error, 2 usage, 3 some files failed, 130 interrupted."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("retrain").setLevel(logging.INFO)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # file names leave as they came
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        code = 130
+    except BrokenPipeError:  # head and the like close early
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except RetrainError as error:
+        if "--debug" in sys.argv:
+            raise
+        click.echo(f"Error: {error}", err=True)
+        if error.hint:
+            click.echo(f"Hint: {error.hint}", err=True)
+        code = error.exit_code
+    sys.exit(code)

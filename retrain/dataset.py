@@ -1,0 +1,217 @@
+"""Folders of pictures as a labelled data set, and its split into parts that never mix.
+
+The first level of folders names the classes, as spelled; whatever lies deeper belongs to that class.  Hidden files,
+folders that retrain itself wrote and, on the first level, names starting with `_` are left out.
+"""
+
+import logging
+import os
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from stat import S_ISDIR
+
+import numpy as np
+
+from retrain.errors import RetrainError
+
+TRAINING, VALIDATION, TESTING = "training", "validation", "testing"
+FEW_IMAGES = 20  # a class with fewer learns badly
+MIN_TESTED = 3  # groups; a class with fewer is trained and not tested
+# What marks a folder as our own work rather than somebody's pictures.
+OWN_MARKS = ("model.json", "bottlenecks.sqlite", ".retrain-sort.jsonl")
+
+log = logging.getLogger("retrain")
+
+
+@dataclass
+class Dataset:
+    """Files and their class indices.  parts: a part each where the folder itself is split, else None."""
+
+    classes: list[str]
+    paths: list[Path] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    parts: list[str] | None = None
+
+    def __len__(self):
+        return len(self.paths)
+
+
+def walk(folder):
+    """Every file below a folder in sorted order, links followed, no folder twice.
+
+    Leaves out hidden names and our own output folders, and says so.
+    """
+    hidden: list[Path] = []
+    yield from _walk(Path(folder), set(), hidden)
+    if hidden:
+        log.info("%d hidden file(s) or folder(s) below %s left out.", len(hidden), folder)
+
+
+def _walk(folder, seen, hidden):
+    try:
+        status = folder.stat()
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        log.warning("%s cannot be read (%s): left out.", folder, error.strerror)
+        return
+    if (status.st_dev, status.st_ino) in seen:
+        return
+    seen.add((status.st_dev, status.st_ino))
+    for name in names:
+        path = folder / name
+        if name.startswith("."):
+            hidden.append(path)
+        elif not _is_folder(path):
+            yield path
+        elif is_own(path):
+            log.warning("%s was written by retrain: left out.", path)
+        else:
+            yield from _walk(path, seen, hidden)
+
+
+def is_own(folder):
+    """Whether retrain wrote this folder: a model, a store of embeddings or a sorted folder."""
+    return any((Path(folder) / mark).exists() for mark in OWN_MARKS)
+
+
+def _is_folder(path):
+    try:
+        return S_ISDIR(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def require_folder(folder):
+    """Path of an existing, readable folder.  Raises RetrainError."""
+    folder = Path(folder)
+    try:
+        os.listdir(folder)
+    except FileNotFoundError:
+        raise RetrainError(f"there is no folder {folder}.", "Check the path.") from None
+    except NotADirectoryError:
+        raise RetrainError(f"{folder} is a file, not a folder.", "Give a folder with one sub-folder a class.") from None
+    except OSError as error:
+        raise RetrainError(f"{folder} cannot be read: {error.strerror}.", "Check its permissions.") from error
+    return folder
+
+
+def find_dataset(folder, only=()):
+    """Dataset of a folder holding one folder a class, or `train/` and `test/` with those inside.
+
+    only: names of the classes wanted.  Raises RetrainError where there is no class, or one of `only` is missing.
+    """
+    folder = require_folder(folder)
+    parts = find_parts(folder)
+    if parts:
+        log.info("%s holds %s/: used as they are.", folder, "/ and ".join(path.name for path in parts))
+    files = [
+        (name, path, part)
+        for parent, part in (parts or {folder: None}).items()
+        for name in _class_folders(parent, only)
+        for path in walk(parent / name)
+    ]
+    classes = sorted({name for name, _, _ in files})
+    _check_only(only, classes, folder)
+    numbers = {name: number for number, name in enumerate(classes)}
+    return Dataset(
+        classes,
+        [path for _, path, _ in files],
+        [numbers[name] for name, _, _ in files],
+        [part for _, _, part in files] if parts else None,
+    )
+
+
+def find_parts(folder):
+    """{folder: part} where a folder is split into train/ and test/ (and perhaps validation/), else {}."""
+    names = {"train": TRAINING, "training": TRAINING, "test": TESTING, "testing": TESTING}
+    names |= {"val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION}
+    parts = {folder / name: part for name, part in names.items() if _is_folder(folder / name)}
+    # Pictures of trains lie in a folder named train, too: a part holds folders and no files.
+    parts = {path: part for path, part in parts.items() if _holds_only_folders(path)}
+    return parts if {TRAINING, TESTING} <= set(parts.values()) else {}
+
+
+def _holds_only_folders(folder):
+    children = [child for child in folder.iterdir() if not child.name.startswith(".")]
+    return bool(children) and all(_is_folder(child) for child in children)
+
+
+def _class_folders(folder, only):
+    for name in sorted(os.listdir(folder)):
+        path = folder / name
+        if name.startswith((".", "_")) or not _is_folder(path) or (only and name not in only):
+            continue
+        if is_own(path):
+            log.warning("%s was written by retrain: left out.", path)
+        elif next(walk(path), None) is None:
+            log.warning("class %s holds no files: left out.", name)
+        else:
+            yield name
+
+
+def _check_only(only, classes, folder):
+    missing = sorted(set(only) - set(classes))
+    if missing:
+        there = ", ".join(classes) or "none"
+        raise RetrainError(f"{folder} holds no class {', '.join(missing)}.", f"There is: {there}.")
+
+
+def check_classes(dataset, folder):
+    """Raise RetrainError unless there are two classes or more; warn of small ones.  For pictures that decoded."""
+    counts = np.bincount(np.asarray(dataset.labels, int), minlength=len(dataset.classes))
+    if not dataset.classes:
+        raise RetrainError(
+            f"{folder} holds no pictures in class folders.",
+            "Make one folder a class, such as photos/cat and photos/dog.",
+        )
+    if len(dataset.classes) == 1:
+        raise RetrainError(
+            f"{folder} holds only one class, {dataset.classes[0]}.",
+            "Add a folder for what it is to be told apart from.",
+        )
+    for name, count in zip(dataset.classes, counts, strict=True):
+        if count < MIN_TESTED:
+            log.warning("class %s has %d picture(s): trained, not tested.", name, count)
+        elif count < FEW_IMAGES:
+            log.warning("class %s has only %d pictures; %d or more are better.", name, count, FEW_IMAGES)
+
+
+def split(labels, hashes, *, test_share=0.1, validation_share=0.1):
+    """Part of each picture by the hash of its content, so that moving or renaming data moves nothing between parts.
+
+    labels: int (n,).  hashes: bytes (sha256) of each picture's group; equal ones stay together.
+    No class of three or more groups is left without a tested and, then, a validated one.  Returns array of str (n,).
+    """
+    place = {digest: int.from_bytes(digest[:8], "big") / 2**64 for digest in hashes}
+    parts = {
+        digest: TESTING if at < test_share else VALIDATION if at < test_share + validation_share else TRAINING
+        for digest, at in place.items()
+    }
+    groups = defaultdict(set)
+    for label, digest in zip(labels, hashes, strict=True):
+        groups[label].add(digest)
+    wanted = [part for part, share in [(TESTING, test_share), (VALIDATION, validation_share)] if share > 0]
+    for members in groups.values():
+        if len(members) < MIN_TESTED:
+            parts.update(dict.fromkeys(members, TRAINING))
+            continue
+        for part in [*wanted, TRAINING]:
+            if not any(parts[digest] == part for digest in members):
+                _fill(part, members, parts, place)
+    return np.array([parts[digest] for digest in hashes])
+
+
+def _fill(part, members, parts, place):
+    """Give a class's empty part the member next to it that another part can spare."""
+    present = [parts[digest] for digest in members]
+    spare = [digest for digest in members if present.count(parts[digest]) > 1]
+    if spare:
+        pick = max if part == TRAINING else min
+        parts[pick(spare, key=lambda digest: place[digest])] = part
+
+
+def legacy_label(name):
+    """The label as the original retrain.py wrote it: lower case, all but a-z and 0-9 a blank."""
+    return re.sub(r"[^a-z0-9]+", " ", name.lower())

@@ -1,0 +1,131 @@
+"""The head: multinomial logistic regression on embeddings.  Arrays in, arrays out.
+
+Embeddings enter scaled to length 1 (`normalize`).  The fit centres and scales them further to condition the
+problem, and folds both into the weights, so that a saved head is one matrix and one vector.
+"""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+
+from retrain.metrics import log_loss
+
+C_GRID = (1.0, 3.0, 10.0, 30.0, 100.0)  # inverse regularisation strengths
+DEFAULT_C = 30.0  # where there is too little data to choose
+SEARCH_ROWS = 20_000  # above this C is searched on a stratified sample
+SAMPLE_ROWS = 5_000
+SEARCH_TOLERANCE, FIT_TOLERANCE = 1e-3, 1e-4
+MAX_ITERATIONS = 1_000
+SINGLE_THREAD_WORK = 2e8  # rows x dimensions x classes; below this more BLAS threads only get in each other's way
+
+
+@dataclass(frozen=True)
+class Head:
+    """weights: float32 (C, D).  intercept: float32 (C,)."""
+
+    weights: np.ndarray
+    intercept: np.ndarray
+
+    def logits(self, embeddings):
+        """embeddings: float32 (n, D), normalized.  Returns float32 (n, C)."""
+        return embeddings @ self.weights.T + self.intercept
+
+
+@dataclass(frozen=True)
+class Search:
+    """Outcome of the choice of C.  rows: positions scored; logits: out-of-fold (len(rows), C)."""
+
+    C: float
+    rows: np.ndarray
+    logits: np.ndarray
+
+
+def normalize(parts):
+    """Embeddings of one or several backbones, each scaled to length 1, side by side, together of length 1 again.
+
+    parts: arrays float32 (n, D_i).  Returns float32 (n, sum of D_i).
+    """
+    lengths = [np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12) for part in parts]
+    scale = np.float32(len(parts) ** 0.5)
+    return np.concatenate([part / (length * scale) for part, length in zip(parts, lengths, strict=True)], axis=1)
+
+
+def search_C(embeddings, labels, hashes, classes):
+    """Choose C by the log-loss of out-of-fold predictions.
+
+    embeddings: float32 (n, D), normalized.  labels: int (n,) below `classes`.  hashes: bytes of each row's group,
+    equal ones stay in one fold.  Returns Search; its rows are empty where no class has two groups.
+    """
+    rows = _sample(labels, hashes) if len(labels) > SEARCH_ROWS else np.arange(len(labels))
+    embeddings, labels = embeddings[rows], labels[rows]
+    folds = make_folds(labels, [hashes[row] for row in rows])
+    scored = np.flatnonzero(folds >= 0)
+    if not len(scored):
+        return Search(DEFAULT_C, scored, np.empty((0, classes), np.float32))
+    logits = np.zeros((len(C_GRID), len(labels), classes), np.float32)
+    for fold in range(folds.max() + 1):
+        training, held_out = folds != fold, folds == fold
+        heads = fit_path(embeddings[training], labels[training], classes, C_GRID, SEARCH_TOLERANCE)
+        for number, head in enumerate(heads):
+            logits[number, held_out] = head.logits(embeddings[held_out])
+    losses = [log_loss(candidate[scored], labels[scored]) for candidate in logits]
+    best = int(np.argmin(losses))
+    return Search(C_GRID[best], rows[scored], logits[best, scored])
+
+
+def fit_head(embeddings, labels, classes, C):
+    """Head fitted tightly on all rows; see `fit_path`."""
+    return next(fit_path(embeddings, labels, classes, [C], FIT_TOLERANCE))
+
+
+def fit_path(embeddings, labels, classes, strengths, tolerance):
+    """Yield a Head for each C in turn, each started from the one before.
+
+    Class-balanced multinomial logistic regression, L-BFGS, deterministic.  A class without rows is never predicted.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
+
+    centre = embeddings.mean(axis=0)
+    centred = embeddings - centre
+    scale = float(np.sqrt(np.mean(np.einsum("nd,nd->n", centred, centred)))) or 1.0
+    centred /= np.float32(scale)
+    model = LogisticRegression(class_weight="balanced", max_iter=MAX_ITERATIONS, tol=tolerance, warm_start=True)
+    for strength in strengths:
+        with threadpool_limits(1) if centred.size * classes < SINGLE_THREAD_WORK else nullcontext():
+            model.set_params(C=strength).fit(centred, labels)
+        weights, intercept = model.coef_, model.intercept_
+        if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
+            weights, intercept = np.concatenate([-weights, weights]) / 2, np.concatenate([-intercept, intercept]) / 2
+        weights = weights / scale
+        full_weights = np.zeros((classes, embeddings.shape[1]), np.float32)
+        full_intercept = np.full(classes, -1e4, np.float32)
+        full_weights[model.classes_] = weights
+        full_intercept[model.classes_] = intercept - weights @ centre
+        yield Head(full_weights, full_intercept)
+
+
+def make_folds(labels, hashes):
+    """Fold of each row, classes spread evenly, equal hashes together; -1 for the rows of a class of one group.
+
+    Three folds above 2,000 rows, else five.  Returns int (n,).
+    """
+    count = 5 if len(labels) <= 2_000 else 3
+    fold_of: dict[bytes, int] = {}
+    for label in np.unique(labels):
+        members = sorted({hashes[row] for row in np.flatnonzero(labels == label)} - set(fold_of))
+        fold_of |= {digest: number % count if len(members) > 1 else -1 for number, digest in enumerate(members)}
+    folds = np.array([fold_of[digest] for digest in hashes])
+    used = np.unique(folds[folds >= 0])
+    return np.where(folds >= 0, np.searchsorted(used, folds), -1)
+
+
+def _sample(labels, hashes):
+    """Rows of a sample with every class in its share, and at least two rows of it, chosen by hash."""
+    order = np.array(sorted(range(len(labels)), key=lambda row: hashes[row]))
+    picked = []
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        picked.append(members[: max(2, round(SAMPLE_ROWS * len(members) / len(labels)))])
+    return np.sort(np.concatenate(picked))

@@ -1,0 +1,48 @@
+"""Progress of long work.  Silent unless a command line asks for bars."""
+
+import sys
+import time
+from contextlib import contextmanager
+
+SHORT = 20  # items; less work than this shows no bar
+
+_shown = False
+
+
+@contextmanager
+def shown():
+    """Within this, `track` shows what it does on stderr."""
+    global _shown
+    _shown = True
+    try:
+        yield
+    finally:
+        _shown = False
+
+
+def track(items, description, total):
+    """Yield the items; where progress is shown, with a bar, rate and time left, or one closing line off a terminal."""
+    if not _shown or total < SHORT:
+        yield from items
+    elif sys.stderr.isatty():
+        yield from _bar(items, description, total)
+    else:
+        start = time.perf_counter()
+        yield from items
+        seconds = time.perf_counter() - start
+        print(f"{description}: {total} in {seconds:.1f} s ({total / max(seconds, 1e-9):.0f}/s)", file=sys.stderr)
+
+
+def _bar(items, description, total):
+    # Imported here: rich costs a quick command more time than its work.
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task):
+            return Text(f"{task.finished_speed or task.speed or 0:.0f}/s")
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield from progress.track(items, total=total, description=description)
