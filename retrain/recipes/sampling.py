@@ -2,6 +2,7 @@
 
 import colorsys
 import math
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -14,7 +15,7 @@ CLUTTER = 8  # shapes without meaning behind each subject, at most
 NOISE = 0.2  # share of random pixels mixed in, at most
 ROUND = 20  # corners of a circle
 
-SUBJECTS = {}
+SUBJECTS: dict[str, Callable] = {}
 
 
 def draw_sample(out, options=None):
