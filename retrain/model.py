@@ -20,6 +20,7 @@ from retrain.head import Head
 FORMAT_VERSION = 1
 MANIFEST = "model.json"
 HEAD_FILE = "head.npz"
+REPORT = "report.html"
 
 log = logging.getLogger("retrain")
 
@@ -35,9 +36,10 @@ class Model:
     info: dict = field(default_factory=dict)
 
 
-def save_model(model, folder):
+def save_model(model, folder, report=None):
     """Write a model folder in one step: a reader sees the old model or the new one.
 
+    report: HTML of the page that lies beside the model.
     Files in the folder that are not the model's stay there.  Raises RetrainError where it cannot be written.
     """
     folder = Path(folder)
@@ -45,7 +47,7 @@ def save_model(model, folder):
     try:
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
         try:
-            _write_files(model, scratch)
+            _write_files(model, scratch, report)
             _swap(scratch, folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -133,7 +135,7 @@ def _read_checked(path, digest):
     return content
 
 
-def _write_files(model, folder):
+def _write_files(model, folder, report):
     buffer = io.BytesIO()
     np.savez(buffer, weights=model.head.weights, intercept=model.head.intercept)
     files = {HEAD_FILE: buffer.getvalue()}
@@ -151,6 +153,8 @@ def _write_files(model, folder):
         "info": model.info,
     }
     files[MANIFEST] = json.dumps(manifest, indent=2, ensure_ascii=False).encode("utf-8", "surrogateescape")
+    if report is not None:
+        files[REPORT] = report.encode("utf-8", "backslashreplace")
     for name, content in files.items():
         with open(folder / name, "wb") as file:
             file.write(content)
@@ -162,7 +166,7 @@ def _write_files(model, folder):
 def _swap(scratch, folder):
     previous = _previous(folder)
     if folder.exists():
-        ours = {MANIFEST, *_files_of(folder)}
+        ours = {MANIFEST, REPORT, *_files_of(folder)}
         for path in folder.iterdir():
             if path.name not in ours and not (scratch / path.name).exists():
                 path.rename(scratch / path.name)

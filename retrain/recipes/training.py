@@ -18,9 +18,10 @@ from retrain.classifier import Classifier
 from retrain.dataset import TESTING, check_classes, find_dataset, legacy_label, split
 from retrain.errors import RetrainError
 from retrain.head import fit_head, normalize, search_C
-from retrain.metrics import wilson_interval
+from retrain.metrics import confusion_matrix, wilson_interval
 from retrain.model import Model, check_writable, save_model
 from retrain.options import QUALITIES, TrainOptions, default_model_dir
+from retrain.report import render_report
 
 log = logging.getLogger("retrain")
 
@@ -71,8 +72,9 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
         "backbone": name,
         "model_dir": str(model_dir),
     }
-    model.info = _info(result, dataset, embedded, search, options)
-    save_model(model, model_dir)
+    confusion = confusion_matrix(truth, guesses, classes)
+    model.info = _info(result, confusion, dataset, embedded, search, options)
+    save_model(model, model_dir, render_report(model) if options.report else None)
     _write_legacy_labels(dataset.classes, model_dir.parent)
     result["seconds"] = round(time.perf_counter() - start, 3)
     return result
@@ -131,14 +133,15 @@ def _parts(dataset, digests, options):
     return parts
 
 
-def _info(result, dataset, embedded, search, options):
+def _info(result, confusion, dataset, embedded, search, options):
     data_hash = hashlib.sha256()
     for label, digest in sorted(zip(dataset.labels, embedded.digests, strict=True)):
         data_hash.update(f"{dataset.classes[label]}\0{digest.hex()}\n".encode("utf-8", "surrogateescape"))
     counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
     packages = "retrain", "numpy", "scikit-learn", "ai-edge-litert", "pillow"
+    metrics = {key: result[key] for key in ("accuracy", "accuracy_interval", "accuracy_from", "test_images")}
     return {
-        "metrics": {key: result[key] for key in ("accuracy", "accuracy_interval", "accuracy_from", "test_images")},
+        "metrics": metrics | {"confusion": confusion.tolist()},
         "counts": dict(zip(dataset.classes, counts.tolist(), strict=True)),
         "skipped": len(embedded.skipped),
         "head": {"kind": "multinomial logistic regression", "C": search.C},
