@@ -1,47 +1,57 @@
 """retrain doctor"""
 
-import json
 import textwrap
 
 import click
+
+from retrain.cli.shared import AS_JSON, print_json
 
 COLORS = {"fine": "green", "note": "yellow", "broken": "red"}
 
 
 @click.command("doctor")
 @click.option("--clean", is_flag=True, help="Empty our caches instead: built backbones and stored embeddings.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.pass_context
-def command(context, clean, as_json):
+@AS_JSON
+def command(clean, as_json):
     """Look at this machine: each line is fine, or says what to do.
 
     Exits with 1 where something that retrain needs is broken.
 
     \b
-    Example:
-      retrain doctor
-      retrain doctor --clean
+    retrain doctor
+    retrain doctor --clean
     """
+    if clean:
+        _clean(as_json)
+    elif _examine(as_json):
+        raise SystemExit(1)
+
+
+def _clean(as_json):
     from retrain.recipes import doctoring
 
-    if clean:
-        freed = doctoring.clean()
-        removed = [click.format_filename(path) for path in freed]
-        if as_json:
-            click.echo(json.dumps({"freed_bytes": sum(freed.values()), "removed": removed}))
-        else:
-            click.echo("\n".join([*removed, f"{doctoring.megabytes(sum(freed.values()))} freed"]))
-        return
-    findings = {}
+    freed = doctoring.clean()
+    if as_json:
+        print_json({"freed_bytes": sum(freed.values()), "removed": [str(path) for path in freed]})
+    else:
+        for path in freed:
+            click.echo(path)
+        click.echo(f"{doctoring.megabytes(sum(freed.values()))} freed")
+
+
+def _examine(as_json):
+    """Print each finding as it comes; returns how many are broken."""
+    from retrain.recipes import doctoring
+
+    rows, broken = [], 0
     for name, finding in doctoring.examine():
-        findings[name] = finding
+        rows.append({"name": name, **finding._asdict()})
+        broken += finding.status == doctoring.BROKEN
         if not as_json:
             _print(name, finding)
-    broken = sum(finding.status == doctoring.BROKEN for finding in findings.values())
     if as_json:
-        rows = [{"name": name, **finding._asdict()} for name, finding in findings.items()]
-        click.echo(json.dumps({"checks": rows, "broken": broken}))
-    context.exit(1 if broken else 0)
+        print_json({"checks": rows, "broken": broken})
+    return broken
 
 
 def _print(name, finding):

@@ -23,6 +23,7 @@ from retrain.images import sniff
 from retrain.model import load_model
 from retrain.options import QUALITIES, default_model_dir, tf_files
 from retrain.parallel import cores, ordered_map
+from retrain.recipes.training import store_path
 
 FINE, NOTE, BROKEN = "fine", "note", "broken"  # a note: works, but something could be better
 
@@ -70,7 +71,7 @@ def examine():
 def clean():
     """Delete the built backbones and the embedding store; both come back when needed.  Returns {path: bytes freed}."""
     freed = {}
-    for path in _cache_files():
+    for path in _built_files() + _store_files():
         try:
             size = path.stat().st_size
             path.unlink()
@@ -197,23 +198,18 @@ def _modern_pictures():
 
 @_check("caches")
 def _caches():
-    sizes = {path: path.stat().st_size for path in _cache_files()}
-    store = sum(size for path, size in sizes.items() if path.parent == tf_files())
-    return Finding(
-        FINE,
-        f"{megabytes(sum(sizes.values()) - store)} of built backbones in {cache_folder()}, "
-        f"{megabytes(store)} of embeddings in {_store()}; --clean empties both",
-    )
+    built, kept = (sum(path.stat().st_size for path in files) for files in (_built_files(), _store_files()))
+    text = f"{megabytes(built)} of built backbones in {cache_folder()}, {megabytes(kept)} of embeddings in {tf_files()}"
+    return Finding(FINE, text, "retrain doctor --clean empties both." if built or kept else None)
 
 
-def _store():
-    return tf_files() / "bottlenecks.sqlite"
+def _built_files():
+    return [path for path in cache_folder().rglob("*") if path.is_file()]
 
 
-def _cache_files():
-    store = _store()
-    files = [path for path in cache_folder().rglob("*") if path.is_file()]
-    files += [path for end in ("", "-wal", "-shm", "-journal") if (path := Path(f"{store}{end}")).is_file()]
+def _store_files():
+    store = store_path(default_model_dir())
+    files = [path for end in ("", "-wal", "-shm", "-journal") if (path := Path(f"{store}{end}")).is_file()]
     return files + sorted(store.parent.glob(f"{store.name}.broken-*"))
 
 
