@@ -152,7 +152,7 @@ def _write_files(model, folder, report):
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         "info": model.info,
     }
-    files[MANIFEST] = json.dumps(manifest, indent=2, ensure_ascii=False).encode("utf-8", "surrogateescape")
+    files[MANIFEST] = json.dumps(manifest, indent=2).encode()
     if report is not None:
         files[REPORT] = report.encode("utf-8", "backslashreplace")
     for name, content in files.items():

@@ -16,7 +16,9 @@ ONLY = click.option(
 
 
 def print_json(value):
-    click.echo(json.dumps(value, ensure_ascii=False))
+    text = json.dumps(value, ensure_ascii=False)
+    # A file name that is no UTF-8 would make the whole line invalid: escape it, and json.loads gives it back.
+    click.echo(text if text.isprintable() else json.dumps(value))
 
 
 def percent(share):
