@@ -179,6 +179,10 @@ def _upright_rgb(image):
     image.load()
     # EXIF orientation first: phones store portraits lying down.
     ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith("I;16"):
+        values = np.array(image.convert("I"), np.float32)
+        values[values == image.info.get("transparency")] = 65535  # here, because Pillow clips 16 bit with transparency
+        return _gray(values / 257)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
@@ -186,8 +190,6 @@ def _upright_rgb(image):
         return white
     if image.mode == "RGB":
         return image
-    if image.mode.startswith("I;16"):
-        return _gray(np.asarray(image.convert("I"), np.float32) / 257)
     if image.mode in ("I", "F"):
         return _gray(_stretch(np.asarray(image, np.float32)))
     if image.mode == "LAB":

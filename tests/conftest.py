@@ -1,0 +1,68 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from retrain.options import SampleOptions, TrainOptions
+from retrain.recipes.sampling import draw_sample
+from retrain.recipes.training import train
+
+SAMPLE = SampleOptions(per_class=24, size=96)
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path, monkeypatch):
+    """No test sees or touches the user's models and caches."""
+    monkeypatch.setenv("TF_FILES", str(tmp_path / "tf_files"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory):
+    """A drawn picture set: one folder a class.  Read only; copy it to change it."""
+    folder = tmp_path_factory.mktemp("sample")
+    draw_sample(folder, SAMPLE)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(sample, tmp_path_factory):
+    """A tf_files folder with the model and the store of a training on `sample`.  Read only."""
+    folder = tmp_path_factory.mktemp("trained")
+    train(sample, TrainOptions(model_dir=folder / "model"))
+    return folder
+
+
+@pytest.fixture
+def model_dir(trained, tmp_path):
+    """A model folder of the test's own, at the default place."""
+    shutil.copytree(trained, tmp_path / "tf_files")
+    return tmp_path / "tf_files" / "model"
+
+
+@pytest.fixture
+def picture(sample):
+    return sample / "tree" / "tree-000.jpg"
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real pictures that RETRAIN_TEST_DATA names."""
+    folder = os.environ.get("RETRAIN_TEST_DATA")
+    if not folder:
+        pytest.skip("RETRAIN_TEST_DATA names no folder of real pictures")
+    return Path(folder)
+
+
+@pytest.fixture
+def retrain(tmp_path):
+    """Run the command line as a process of its own, in an empty folder.  Output is bytes."""
+
+    def run(*arguments, **options):
+        command = [sys.executable, "-c", "from retrain.cli import main; main()", *arguments]
+        return subprocess.run(command, capture_output=True, check=False, cwd=tmp_path, timeout=120, **options)
+
+    return run
