@@ -119,6 +119,8 @@ def decode(data):
         raise
     except MemoryError as error:
         raise ImageError("too_large", "not enough memory") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError("too_large", str(error)) from error
     except UnidentifiedImageError as error:  # its text holds a memory address
         raise ImageError("corrupt", "the header is damaged or of an unknown kind") from error
     except (OSError, ValueError, SyntaxError, EOFError, ArithmeticError, LookupError, TypeError) as error:
@@ -156,7 +158,7 @@ def _load_plugin(name):
         pi_heif.register_heif_opener()
     else:
         importlib.import_module(f"PIL.{PLUGINS[name]}ImagePlugin")
-    Image.MAX_IMAGE_PIXELS = None  # _check_size has its own limits, and turns them into reasons
+    Image.MAX_IMAGE_PIXELS = MAX_JPEG_PIXELS // 2  # refused at twice that, by plugins that allocate while opening
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     warnings.filterwarnings("ignore", module="PIL")  # what matters is in the reason
 

@@ -172,6 +172,12 @@ def bmp_of(width, height):
     return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, *[0] * 6)
 
 
+def gif_of(width, height):
+    return (
+        b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0, 0, 0) + b"," + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\2"
+    )
+
+
 JPEG = FORMATS["jpeg"][0]
 REFUSED = {
     "text named .jpg": (b"just some words\n", "not_an_image"),
@@ -187,6 +193,7 @@ REFUSED = {
     "jpeg of an unknown kind": (JPEG.replace(b"\xff\xc0", b"\xff\xcf"), "corrupt"),
     "png bomb": (png(100_000, 100_000, 8, 0, b""), "too_large"),
     "bmp bomb": (bmp_of(100_000, 100_000), "too_large"),
+    "gif bomb": (gif_of(65_535, 65_535), "too_large"),
     "jpeg bomb": (JPEG.replace(struct.pack(">HH", 32, 48), struct.pack(">HH", 60_000, 60_000)), "too_large"),
     "svg": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>', "unsupported"),
     "jpeg xl": (bytes.fromhex("0000000c4a584c200d0a870a") + bytes(40), "unsupported"),
@@ -202,6 +209,15 @@ def test_bad_content_is_refused_with_its_reason(name):
         decode(data)
     assert caught.value.reason == reason
     assert str(caught.value).startswith(f"{reason} (")
+
+
+@pytest.mark.parametrize("name", [name for name in REFUSED if name.endswith("bomb")])
+def test_bomb_is_refused_before_memory_is_taken(monkeypatch, name):
+    sizes = []
+    monkeypatch.setattr(Image.core, "fill", lambda mode, size, color=0: sizes.append(size))
+    with pytest.raises(ImageError):
+        decode(REFUSED[name][0])
+    assert not sizes
 
 
 def no_file(path):
