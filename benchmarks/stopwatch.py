@@ -1,0 +1,43 @@
+"""The command line of retrain with a stopwatch on each step of training; adds `stages` to what `--json` prints."""
+
+import json
+import os
+import time
+
+from retrain import cli
+from retrain.cli import train as train_command
+from retrain.recipes import training
+
+STEPS = {
+    "find": ["find_dataset"],
+    "load backbone": ["load_backbone"],
+    "embed": ["embed_files"],
+    "search C": ["search_C", "fit_temperature"],
+    "fit": ["fit_head"],
+    "save": ["save_model"],
+}
+stages = {"start-up, imports": time.time() - float(os.environ["STARTED"])}
+
+
+def timed(function, stage):
+    def wrapper(*arguments):
+        start = time.perf_counter()
+        try:
+            return function(*arguments)
+        finally:
+            stages[stage] = stages.get(stage, 0.0) + time.perf_counter() - start
+
+    return wrapper
+
+
+def print_json(result):
+    stages["rest"] = time.time() - float(os.environ["STARTED"]) - sum(stages.values())
+    rounded = {stage: round(seconds, 3) for stage, seconds in stages.items()}
+    print(json.dumps(result | {"stages": rounded}))
+
+
+for stage, names in STEPS.items():
+    for name in names:
+        setattr(training, name, timed(getattr(training, name), stage))
+train_command.print_json = print_json
+cli.main()
