@@ -43,44 +43,51 @@ def walk(folder):
 
     Leaves out hidden names and our own output folders, and says so.
     """
-    hidden: list[Path] = []
-    yield from _walk(Path(folder), set(), hidden)
-    if hidden:
-        log.info("%d hidden file(s) or folder(s) below %s left out.", len(hidden), folder)
-
-
-def _walk(folder, seen, hidden):
-    try:
-        status = folder.stat()
-        names = sorted(os.listdir(folder))
-    except OSError as error:
-        log.warning("%s cannot be read (%s): left out.", folder, error.strerror)
-        return
-    if (status.st_dev, status.st_ino) in seen:
-        return
-    seen.add((status.st_dev, status.st_ino))
-    for name in names:
-        path = folder / name
-        if name.startswith("."):
-            hidden.append(path)
+    hidden, seen = 0, set()
+    waiting = _children(Path(folder), seen)
+    while waiting:
+        path = waiting.pop()
+        if path.name.startswith("."):
+            hidden += 1
         elif not _is_folder(path):
             yield path
         elif is_own(path):
             log.warning("%s was written by retrain: left out.", path)
         else:
-            yield from _walk(path, seen, hidden)
+            waiting += _children(path, seen)
+    if hidden:
+        log.info("%d hidden file(s) or folder(s) below %s left out.", hidden, folder)
+
+
+def _children(folder, seen):
+    """Paths in a folder, in reverse order; none where the folder was seen before or cannot be read."""
+    try:
+        status, names = folder.stat(), os.listdir(folder)
+    except OSError as error:
+        log.warning("%s cannot be read (%s): left out.", folder, error.strerror)
+        return []
+    if (status.st_dev, status.st_ino) in seen:
+        return []
+    seen.add((status.st_dev, status.st_ino))
+    return [folder / name for name in sorted(names, reverse=True)]
 
 
 def is_own(folder):
     """Whether retrain wrote this folder: a model, a store of embeddings or a sorted folder."""
-    return any((Path(folder) / mark).exists() for mark in OWN_MARKS)
+    return any(_status(Path(folder) / mark) for mark in OWN_MARKS)
 
 
 def _is_folder(path):
+    status = _status(path)
+    return status is not None and S_ISDIR(status.st_mode)
+
+
+def _status(path):
+    # Not by Path.exists and the like: those raise where a folder may not be entered.
     try:
-        return S_ISDIR(path.stat().st_mode)
+        return path.stat()
     except OSError:
-        return False
+        return None
 
 
 def require_folder(folder):
@@ -110,7 +117,7 @@ def find_dataset(folder, only=()):
         (name, path, part)
         for parent, part in (parts or {folder: None}).items()
         for name in _class_folders(parent, only)
-        for path in walk(parent / name)
+        for path in _class_files(parent / name)
     ]
     classes = sorted({name for name, _, _ in files})
     _check_only(only, classes, folder)
@@ -128,27 +135,33 @@ def find_parts(folder):
     names = {"train": TRAINING, "training": TRAINING, "test": TESTING, "testing": TESTING}
     names |= {"val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION}
     parts = {folder / name: part for name, part in names.items() if _is_folder(folder / name)}
-    # Pictures of trains lie in a folder named train, too: a part holds folders and no files.
-    parts = {path: part for path, part in parts.items() if _holds_only_folders(path)}
-    return parts if {TRAINING, TESTING} <= set(parts.values()) else {}
+    # Pictures of trains lie in a folder named train, too: the parts of one data set share classes.
+    inside = {path: set(_folders_in(path)) for path in parts}
+    trained = set().union(*(inside[path] for path, part in parts.items() if part == TRAINING))
+    parts = {path: part for path, part in parts.items() if inside[path] & trained}
+    return parts if TESTING in parts.values() else {}
 
 
-def _holds_only_folders(folder):
-    children = [child for child in folder.iterdir() if not child.name.startswith(".")]
-    return bool(children) and all(_is_folder(child) for child in children)
+def _folders_in(folder):
+    names = sorted(os.listdir(require_folder(folder)))
+    return [name for name in names if not name.startswith((".", "_")) and _is_folder(folder / name)]
 
 
 def _class_folders(folder, only):
-    for name in sorted(os.listdir(folder)):
-        path = folder / name
-        if name.startswith((".", "_")) or not _is_folder(path) or (only and name not in only):
+    for name in _folders_in(folder):
+        if only and name not in only:
             continue
-        if is_own(path):
-            log.warning("%s was written by retrain: left out.", path)
-        elif next(walk(path), None) is None:
-            log.warning("class %s holds no files: left out.", name)
+        if is_own(folder / name):
+            log.warning("%s was written by retrain: left out.", folder / name)
         else:
             yield name
+
+
+def _class_files(folder):
+    paths = list(walk(folder))
+    if not paths:
+        log.warning("class %s holds no files: left out.", folder.name)
+    return paths
 
 
 def _check_only(only, classes, folder):
@@ -182,16 +195,25 @@ def split(labels, hashes, *, test_share=0.1, validation_share=0.1):
     """Part of each picture by the hash of its content, so that moving or renaming data moves nothing between parts.
 
     labels: int (n,).  hashes: bytes (sha256) of each picture's group; equal ones stay together.
-    No class of three or more groups is left without a tested and, then, a validated one.  Returns array of str (n,).
+    No class of three or more groups is left without a tested and, then, a validated one.  A group in two classes at
+    once is trained: it can measure nothing.  Returns array of str (n,).
     """
     place = {digest: int.from_bytes(digest[:8], "big") / 2**64 for digest in hashes}
     parts = {
         digest: TESTING if at < test_share else VALIDATION if at < test_share + validation_share else TRAINING
         for digest, at in place.items()
     }
-    groups = defaultdict(set)
+    owners, groups = defaultdict(set), defaultdict(set)
     for label, digest in zip(labels, hashes, strict=True):
-        groups[label].add(digest)
+        owners[digest].add(label)
+    for digest, found in owners.items():
+        if len(found) > 1:
+            parts[digest] = TRAINING
+        else:
+            groups[min(found)].add(digest)
+    doubtful = sum(len(found) > 1 for found in owners.values())
+    if doubtful:
+        log.warning("%d picture(s) lie in more than one class: trained, not tested.", doubtful)
     wanted = [part for part, share in [(TESTING, test_share), (VALIDATION, validation_share)] if share > 0]
     for members in groups.values():
         if len(members) < MIN_TESTED:

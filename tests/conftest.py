@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from retrain.options import SampleOptions, TrainOptions
 from retrain.recipes.sampling import draw_sample
 from retrain.recipes.training import train
 
+NOBODY = 65534
 SAMPLE = SampleOptions(per_class=24, size=96)
 
 
@@ -34,6 +36,24 @@ def trained(sample, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     train(sample, TrainOptions(model_dir=folder / "model"))
     return folder
+
+
+@pytest.fixture
+def ordinary_user():
+    """The test runs as a user who may not read everything.  Yields a folder of that user."""
+    folder = Path(tempfile.mkdtemp())
+    was_root = os.geteuid() == 0
+    if was_root:
+        os.chown(folder, NOBODY, NOBODY)
+        os.seteuid(NOBODY)
+    try:
+        yield folder
+    finally:
+        if was_root:
+            os.seteuid(0)
+        for path in folder.rglob("*"):
+            path.chmod(0o700)
+        shutil.rmtree(folder)
 
 
 @pytest.fixture
