@@ -43,7 +43,7 @@ def walk(folder):
 
     Leaves out hidden names and our own output folders, and says so.
     """
-    hidden, seen = 0, set()
+    hidden, seen = 0, set[tuple[int, int]]()
     waiting = _children(Path(folder), seen)
     while waiting:
         path = waiting.pop()

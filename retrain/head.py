@@ -4,6 +4,7 @@ Embeddings enter scaled to length 1 (`normalize`).  The fit centres and scales t
 problem, and folds both into the weights, so that a saved head is one matrix and one vector.
 """
 
+from collections import defaultdict
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -107,16 +108,25 @@ def fit_path(embeddings, labels, classes, strengths, tolerance):
 
 
 def make_folds(labels, hashes):
-    """Fold of each row, classes spread evenly, equal hashes together; -1 for the rows of a class of one group.
+    """Fold of each row, classes spread evenly, equal hashes together; -1 for rows that every fold learns from.
 
+    Those are a class's only group, without which the class would be unknown, and groups in two classes at once.
     Three folds above 2,000 rows, else five.  Returns int (n,).
     """
     count = 5 if len(labels) <= 2_000 else 3
-    fold_of: dict[bytes, int] = {}
-    for label in np.unique(labels):
-        members = sorted({hashes[row] for row in np.flatnonzero(labels == label)} - set(fold_of))
-        fold_of |= {digest: number % count if len(members) > 1 else -1 for number, digest in enumerate(members)}
-    folds = np.array([fold_of[digest] for digest in hashes])
+    owners, groups = defaultdict(set), defaultdict(list)
+    for label, digest in zip(labels, hashes, strict=True):
+        owners[digest].add(label)
+    for digest in sorted(owners):
+        if len(owners[digest]) == 1:
+            groups[min(owners[digest])].append(digest)
+    fold_of = {
+        digest: number % count
+        for members in groups.values()
+        if len(members) > 1
+        for number, digest in enumerate(members)
+    }
+    folds = np.array([fold_of.get(digest, -1) for digest in hashes])
     used = np.unique(folds[folds >= 0])
     return np.where(folds >= 0, np.searchsorted(used, folds), -1)
 
