@@ -134,7 +134,7 @@ def test_search_is_by_loss_of_rows_not_learned_from():
     search = search_C(embeddings, labels, hashes, 3)
     learned = fit_head(embeddings, labels, 3, search.C).logits(embeddings).argmax(axis=1)
     assert np.mean(search.logits.argmax(axis=1) == labels) < 0.45
-    assert np.mean(learned == labels) > 0.9
+    assert np.mean(learned == labels) > 0.7
 
 
 def test_search_scores_every_row_well_where_classes_are_clear():
