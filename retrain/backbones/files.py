@@ -2,6 +2,7 @@
 
 import hashlib
 import tempfile
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
@@ -21,8 +22,8 @@ def litert_file(spec):
     """Path of the LiteRT file of a spec, checked against its sha256; built with TensorFlow where there is none yet."""
     if spec.shipped_sha256:
         path = SHIPPED / f"{spec.name}.tflite"
-        if hashlib.sha256(path.read_bytes()).hexdigest() != spec.shipped_sha256:
-            raise RetrainError(f"{path} is damaged.", "Install retrain again.")
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != spec.shipped_sha256:
+            raise RetrainError(f"{path} is missing or damaged.", "Install retrain again.")
         return path
     return find_cached(spec) or build(spec)
 
@@ -30,8 +31,9 @@ def litert_file(spec):
 def find_cached(spec):
     """Path of the built file, or None.  Each carries a prefix of its own sha256 in its name."""
     for path in sorted(cache_folder().glob(f"{_stem(spec)}.*.tflite")):
-        if path.name == _cached_name(spec, path.read_bytes()):
-            return path
+        with suppress(OSError):
+            if path.name == _cached_name(spec, path.read_bytes()):
+                return path
     return None
 
 
@@ -44,9 +46,10 @@ def build(spec):
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Under a name of its own first: two processes may build at once, and each must find whole files only.
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-            file.write(content)
-        return Path(file.name).rename(folder / _cached_name(spec, content))
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            path = Path(scratch) / "new"
+            path.write_bytes(content)
+            return path.rename(folder / _cached_name(spec, content))
     except OSError as error:
         raise RetrainError(
             f"cannot write to the cache folder {folder}: {error.strerror}.", "Set XDG_CACHE_HOME to a writable folder."
