@@ -1,0 +1,97 @@
+"""retrain sort"""
+
+import shlex
+
+import click
+
+from retrain import progress
+from retrain.cli import FILES_FAILED
+from retrain.cli.shared import AS_JSON, MODEL_DIR, print_json
+from retrain.options import SortOptions
+
+
+@click.command("sort")
+@click.argument("src", required=False)
+@click.argument("dst", required=False)
+@click.option(
+    "--mode", type=click.Choice(["copy", "move", "link"]), default=SortOptions.mode, show_default=True,
+    help="link: a hard link, a second name for the same file.",
+)  # fmt: skip
+@click.option(
+    "--layout", type=click.Choice(["folders", "flat"]), default=SortOptions.layout, show_default=True,
+    help="folders: DST/elsa/picture.jpg. flat: DST/elsa-0.99621.jpg.",
+)  # fmt: skip
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1), default=SortOptions.threshold, show_default=True,
+    help="Below this confidence a picture goes to _unknown.",
+)  # fmt: skip
+@MODEL_DIR
+@click.option("--dry-run", is_flag=True, default=SortOptions.dry_run, help="Print what would go where, change nothing.")
+@click.option("--undo", metavar="DST", help="Put everything back that was sorted into DST.")
+@AS_JSON
+@click.pass_context
+def command(ctx, src, dst, undo, as_json, **options):
+    """Sort the pictures below SRC into DST by what is on them, into one folder a label.
+
+    What is not recognised goes to _unknown, what is not a picture to _error. Sidecars (.xmp, .json, RAW, Live Photo
+    .mov) go with their picture. Nothing is ever overwritten; a second run goes on with what is new.
+
+    \b
+    retrain sort holiday sorted
+    retrain sort holiday sorted --mode move --threshold 0.9
+    retrain sort --undo sorted
+    """
+    if undo is not None:
+        _check_alone(ctx)
+        _undo(undo, as_json)
+    elif dst is None:
+        raise click.UsageError("Name SRC and DST, or --undo DST.", ctx)
+    else:
+        _sort(src, dst, SortOptions(**options), as_json)
+
+
+def _check_alone(ctx):
+    given = [name for name in ctx.params if ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE]
+    if set(given) - {"undo", "as_json"}:
+        raise click.UsageError("--undo takes DST and --json, nothing else.", ctx)
+
+
+def _sort(src, dst, options, as_json):
+    from retrain.recipes.sorting import sort_dir
+
+    with progress.shown():
+        result = sort_dir(src, dst, options)
+    if as_json:
+        print_json(result)
+    else:
+        _print(result, dst)
+    if result["errors"]:
+        click.echo(f"{result['errors']} file(s) failed.", err=True)
+        raise SystemExit(FILES_FAILED)
+
+
+def _print(result, dst):
+    for row in result.get("plan", []):
+        click.echo(f"{row['source']} -> {row['destination']}")
+    rows = result["sorted"] | {name: result[name] for name in ("unknown", "ambiguous", "errors") if result[name]}
+    width = max(map(len, rows), default=0)
+    for name, count in rows.items():
+        click.echo(f"{name:{width}} {count:7}")
+    if "plan" not in result:
+        click.echo(f"Undo: retrain sort --undo {shlex.quote(dst)}")
+
+
+def _undo(dst, as_json):
+    from retrain.recipes.sorting import undo_sort
+
+    with progress.shown():
+        result = undo_sort(dst)
+    if as_json:
+        print_json(result)
+    else:
+        click.echo(f"{result['restored']} file(s) put back.")
+        for row in result["left"]:
+            click.echo(f"{row['path']}: {row['reason']}")
+    if result["left"]:
+        click.echo(f"{len(result['left'])} file(s) left.", err=True)
+        raise SystemExit(FILES_FAILED)

@@ -1,0 +1,367 @@
+"""Files put elsewhere so that it can be undone: every step is written down before it is taken.
+
+The journal is one hidden file of JSON lines, ASCII only, in the folder where the files go.  Its paths are relative to
+that folder, but for sources; a byte of a name that is not UTF-8 stands as a lone surrogate (PEP 383).  The lines:
+
+    {"tool": "retrain sort", "version": 1}  the first one
+    {"folder": PATH}          about to be made
+    {"files": [{…}, …]}       about to be filed, all or none; the fields are those of Entry
+    {"done": true}            all files above are in place and safe on the disk, the sources of moves are gone
+    {"forget": [PATH, …]}     what stands at these destinations, if anything, is not ours (any more)
+
+A kill leaves a file whole at its source, at its destination or at both.  Opening the journal again finishes what
+stands after the last "done".  (On file systems without hard links a kill may also leave an empty file: a name claimed.)
+"""
+
+import errno
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections import defaultdict
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
+from pathlib import Path
+from stat import S_ISREG
+
+from retrain.errors import RetrainError
+from retrain.parallel import ordered_map
+from retrain.progress import track
+
+NAME = ".retrain-sort.jsonl"
+HEADER = {"tool": "retrain sort", "version": 1}
+BATCH = 100  # files brought to the disk together
+# Between file systems, on file systems without hard links, and for files that are somebody else's.
+CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file that was put from its source (absolute) to its destination (below the journal's folder)."""
+
+    source: str
+    destination: str
+    mode: str  # copy | move | link
+    sha256: str
+    size: int  # bytes
+    mtime_ns: int
+
+
+class Journal:
+    """What was filed below a folder.  Made by itself it only reads; `Journal.open` is there to file and to undo."""
+
+    _stream: io.FileIO
+
+    def __init__(self, folder):
+        """Raises RetrainError where the folder's journal is somebody else's or damaged."""
+        self.folder = Path(folder)
+        self.path = self.folder / NAME
+        self.entries: dict[str, Entry] = {}  # by destination
+        self.folders: list[str] = []  # made by us
+        self.failed: dict[str, str] = {}  # source of a move → why it is still there
+        self._unfinished: list[list[Entry]] = []
+        self._length = self._read()
+
+    @classmethod
+    @contextmanager
+    def open(cls, folder):
+        """Journal of a folder, both made where missing, that no other process can open meanwhile."""
+        made = list(takewhile(lambda path: not path.exists(), [folder, *folder.parents]))
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder):
+            journal = cls(folder)
+            with open(journal.path, "ab", buffering=0) as journal._stream:
+                journal._start(made)
+                try:
+                    yield journal
+                except BaseException:
+                    with suppress(OSError):
+                        journal._recover()
+                    raise
+                journal.commit()
+
+    def file(self, pairs, mode):
+        """Put each (source, destination) or, on an OSError, none of them; FileExistsError where a name is taken."""
+        group, placed = [_entry(source, destination, mode) for source, destination in pairs], []
+        self._write({"files": [vars(entry) for entry in group]})
+        try:
+            for entry in group:
+                _put(entry.source, self._target(entry), mode, entry.sha256)
+                placed.append(entry)
+        except OSError:
+            self._take_back(group, placed)
+            raise
+        if len(self._unfinished) >= BATCH:
+            self.commit()
+
+    def make_folder(self, name):
+        """Make a folder below the journal's where there is none."""
+        path = self.folder / name
+        if not path.is_dir():
+            if os.path.lexists(path):
+                raise OSError(errno.ENOTDIR, f"{path} is not a folder")
+            self._write({"folder": name})
+            path.mkdir()
+
+    def knows(self, path):
+        """Whether that file was copied or linked here before, has not changed, and was not deleted here since."""
+        return any(
+            (os.path.lexists(self._target(entry)) or (entry.size, entry.mtime_ns) in self._stamps)
+            and (_stamp(path) == (entry.size, entry.mtime_ns) or _holds(path, entry.sha256))
+            for entry in self._kept[str(path)]
+        )
+
+    def commit(self):
+        """Bring what was filed to the disk, and only then remove the sources of moves."""
+        if not self._unfinished:
+            return
+        targets = {self._target(entry): entry for group in self._unfinished for entry in group}
+        copies = [target for target, entry in targets.items() if not _same_file(entry.source, target)]
+        for _ in ordered_map(_sync, [*copies, *{target.parent for target in targets}]):
+            pass
+        os.fsync(self._stream.fileno())
+        for target, entry in targets.items():
+            if entry.mode == "move" and os.path.lexists(entry.source):
+                self._remove_source(entry, target)
+        self._write({"done": True})
+
+    def undo(self):
+        """Take back what can be taken back without harm.  Returns how many files, and {path: reason} of those left."""
+        entries, left = list(self.entries.values())[::-1], {}
+        for entry in track(entries, "Undoing", len(entries)):
+            target = self._target(entry)
+            try:
+                reason = _undo(entry, Path(entry.source), target)
+            except OSError as error:
+                reason = error.strerror
+            if reason:
+                left[str(target)] = reason
+            else:
+                self._write({"forget": [entry.destination]})
+        if not left:
+            self.path.unlink()
+        for folder in self.folders[::-1]:
+            with suppress(OSError):  # not empty
+                Path(os.path.normpath(self.folder / folder)).rmdir()
+        return len(entries) - len(left), left
+
+    def _start(self, made):
+        if self._stream.tell() > self._length:
+            self._stream.truncate(self._length)
+        if not self._length:
+            self._write(HEADER)
+        for path in reversed(made):
+            self._write({"folder": os.path.relpath(path, self.folder)})
+        self._recover()
+
+    def _recover(self):
+        """Finish what is in place already; take back the rest, whose sources are whole."""
+        for group in list(self._unfinished):
+            for entry in group:
+                _clear_temporary(self._target(entry), entry.sha256)
+            placed = [entry for entry in group if _holds(self._target(entry), entry.sha256)]
+            if len(placed) < len(group):
+                self._take_back(group, [entry for entry in placed if _holds(entry.source, entry.sha256)])
+        self.commit()
+
+    def _take_back(self, group, placed):
+        for entry in placed:
+            self._target(entry).unlink()
+        self._write({"forget": [entry.destination for entry in group]})
+
+    def _read(self):
+        """Take in the file's lines.  Returns its length up to the last whole one: a kill may tear a line."""
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return 0
+        if not content.startswith(_line(HEADER)[: len(content)]):
+            raise RetrainError(f"{self.path} was not written by this version of retrain sort.", "Name another folder.")
+        length = content.rfind(b"\n") + 1
+        try:
+            for line in content[:length].splitlines():
+                self._take(json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise RetrainError(f"{self.path} is damaged: {error}.", "Name another folder.") from error
+        return length
+
+    def _take(self, line):
+        match line:
+            case {"files": rows}:
+                group = [Entry(**row) for row in rows]
+                self.entries |= {entry.destination: entry for entry in group}
+                self._unfinished.append(group)
+            case {"forget": destinations}:
+                for destination in destinations:
+                    self.entries.pop(destination, None)
+                left = ([entry for entry in group if entry.destination in self.entries] for group in self._unfinished)
+                self._unfinished = [group for group in left if group]
+            case {"folder": folder}:
+                self.folders.append(folder)
+            case {"done": True}:
+                self._unfinished.clear()
+            case _ if line != HEADER:
+                raise ValueError(f"unknown line {line}")
+
+    def _write(self, line):
+        data = _line(line)
+        if self._stream.write(data) != len(data):
+            self._stream.truncate(self._length)  # no torn line in the middle
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._length += len(data)
+        self._take(line)
+
+    def _remove_source(self, entry, target):
+        source = Path(entry.source)
+        if not _same_file(source, target) and not (_holds(source, entry.sha256) and _holds(target, entry.sha256)):
+            self.failed[entry.source] = "it changed meanwhile, and is kept beside what was filed"
+            return
+        try:
+            source.unlink()
+        except OSError as error:
+            self._take_back([entry], [entry])
+            self.failed[entry.source] = str(error.strerror)
+
+    def _target(self, entry):
+        return self.folder / entry.destination
+
+    @cached_property
+    def _kept(self):
+        """Entries whose source was to stay where it is, by source."""
+        kept = defaultdict(list)
+        for entry in self.entries.values():
+            if entry.mode != "move":
+                kept[entry.source].append(entry)
+        return kept
+
+    @cached_property
+    def _stamps(self):
+        """Stamps of all that is here: by these a file is known that somebody moved on to another label."""
+        return {_stamp(path) for path in self.folder.rglob("*")}
+
+
+def _undo(entry, source, target):
+    """Give the source its content back, then remove the target.  Returns the reason where that cannot be."""
+    moved = entry.mode == "move"
+    if not os.path.lexists(target):
+        return None if not moved or _holds(source, entry.sha256) else "it is no longer there"
+    if target.is_symlink() or not _holds(target, entry.sha256):
+        return "it was changed since"
+    if moved:
+        _clear_temporary(source, entry.sha256)
+        if not os.path.lexists(source):
+            source.parent.mkdir(parents=True, exist_ok=True)
+            _put(target, source, "move", entry.sha256)
+    if not _holds(source, entry.sha256):
+        return "something else stands at its old place" if moved else "its original is gone or has changed"
+    if moved and not _same_file(source, target):
+        _sync(source)
+        _sync(source.parent)
+    target.unlink()
+    return None
+
+
+def _line(value):
+    return json.dumps(value).encode() + b"\n"
+
+
+def _entry(source, destination, mode):
+    status = os.stat(source)
+    return Entry(str(source), destination, mode, _sha256(source), status.st_size, status.st_mtime_ns)
+
+
+def _stamp(path):
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _put(source, target, mode, sha256):
+    """Make target of source.  Never overwrites, not even what appears this moment: raises FileExistsError."""
+    if mode != "copy":
+        try:
+            os.link(os.path.realpath(source), target)
+            return
+        except OSError as error:
+            if mode == "link" or error.errno not in CANNOT_LINK:
+                raise
+    temporary = _temporary(target, sha256)
+    try:
+        # A kill may have left it as a second name of a file in place: never write into that.
+        temporary.unlink(missing_ok=True)
+        shutil.copyfile(source, temporary)
+        with suppress(PermissionError):  # some network drives keep no modes
+            shutil.copystat(source, temporary)
+        try:
+            os.link(temporary, target)
+        except OSError as error:
+            if error.errno not in CANNOT_LINK:
+                raise
+            target.touch(exist_ok=False)  # claims the name
+            temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _temporary(target, sha256):
+    return target.parent / f".retrain-sort-{sha256[:16]}.part"
+
+
+def _clear_temporary(target, sha256):
+    with suppress(OSError):
+        _temporary(target, sha256).unlink()
+
+
+def _sha256(path):
+    if not S_ISREG(os.stat(path).st_mode):
+        raise OSError(None, "it is not a regular file")
+    with open(path, "rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _holds(path, sha256):
+    try:
+        return _sha256(path) == sha256
+    except OSError:
+        return False
+
+
+def _same_file(one, other):
+    try:
+        return Path(one).samefile(other)
+    except OSError:
+        return False
+
+
+def _sync(path):
+    """Bring a file, or a folder's names, to the disk."""
+    with suppress(FileNotFoundError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # some network drives cannot do it for folders
+                raise
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def _locked(folder):
+    """Keep a second process out.  The lock ends with this process, however that ends."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network drives know no locks
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RetrainError(f"another retrain sort is at work in {folder}.", "Wait for its end.") from None
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,233 @@
+"""Sort: file each picture, its sidecars with it, by what is on it."""
+
+import errno
+import logging
+import os
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from contextlib import contextmanager, nullcontext
+from itertools import count
+from pathlib import Path
+
+from retrain.classifier import Classifier
+from retrain.dataset import require_folder, walk
+from retrain.errors import RetrainError
+from retrain.options import SortOptions
+from retrain.progress import track
+from retrain.recipes.journal import Journal
+
+UNKNOWN, ERROR = "_unknown", "_error"
+RAW = "3fr arw cr2 cr3 crw dcr dng erf iiq kdc mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
+SIDECARS = {f".{suffix}" for suffix in ["xmp", "json", "aae", "thm", "mov", *RAW.split()]}
+NAME_BYTES = 255  # that most file systems allow
+LABEL_BYTES = 200  # of these; the rest is for the confidence, a number and the suffix
+UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')  # in a name, on Linux, macOS or Windows
+DEVICES = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)  # to Windows, in any folder
+HINTS = dict.fromkeys(
+    (errno.ENOSPC, errno.EDQUOT), "Make room and run the same command again: it goes on where it stopped."
+) | {
+    errno.EXDEV: "Hard links cannot cross file systems: use --mode copy.",
+    errno.EROFS: "Name a folder that you may write to.",
+    errno.EIO: "Look at the disk.",
+}
+
+log = logging.getLogger("retrain")
+
+
+def sort_dir(source, destination, options=SortOptions(), classifier=None):  # noqa: B008 - frozen
+    """File each picture below `source` under `destination` by its guess, never overwriting, never twice.
+
+    classifier: anything with `labels` and `guess_files`; None loads the model that the options name.
+    Returns {"sorted": {label: pictures}, "unknown", "ambiguous", "errors", "journal"}; a dry run changes nothing and
+    adds "plan": [{"source", "destination"}].  Errors are files that are no pictures, in `_error/`, and files that could
+    not be filed, which stay where they are.  Raises RetrainError.
+    """
+    source, destination = _check_folders(source, destination)
+    classifier = classifier or Classifier.load(options.model_dir, threshold=options.threshold)
+    opening = nullcontext(Journal(destination)) if options.dry_run else Journal.open(destination)
+    with _plain_errors(destination), opening as journal:
+        sorter = _Sorter(source, journal, options, classifier.labels)
+        groups = _new_groups(source, journal)
+        guesses = classifier.guess_files([picture for picture, *_ in groups])
+        for group, guess in zip(groups, track(guesses, "Sorting", len(groups)), strict=True):
+            sorter.file(group, guess)
+    return sorter.result()
+
+
+def undo_sort(destination):
+    """Put everything back that was sorted into `destination`.
+
+    A file goes only while it is as it was filed, and nothing that stands at its old place is overwritten.
+    Returns {"restored": files, "left": [{"path", "reason"}]}.  Raises RetrainError.
+    """
+    destination = Path(os.path.realpath(destination))
+    if not Journal(destination).path.exists():
+        raise RetrainError(f"nothing was sorted into {destination}, or it is undone already.", "Check the path.")
+    with _plain_errors(destination), Journal.open(destination) as journal:
+        restored, left = journal.undo()
+    return {"restored": restored, "left": [{"path": path, "reason": reason} for path, reason in left.items()]}
+
+
+def _check_folders(source, destination):
+    source, destination = Path(os.path.realpath(require_folder(source))), Path(os.path.realpath(destination))
+    if destination.exists() and not destination.is_dir():
+        raise RetrainError(f"{destination} is a file, not a folder.", "Name a folder to sort into.")
+    if _lies_in(destination, source) or _lies_in(source, destination):
+        raise RetrainError(f"{source} and {destination} lie in one another.", "Name a folder elsewhere to sort into.")
+    return source, destination
+
+
+def _lies_in(inner, outer):
+    # By identity: a file system may not tell cases apart, or show a folder at two places.
+    return any(outer.exists() and folder.exists() and folder.samefile(outer) for folder in [inner, *inner.parents])
+
+
+@contextmanager
+def _plain_errors(destination):
+    try:
+        yield
+    except OSError as error:
+        hint = HINTS.get(error.errno or 0, "Name a folder that you may write to.")
+        raise RetrainError(f"cannot sort into {destination}: {error.strerror}.", hint) from error
+
+
+def _new_groups(source, journal):
+    groups = list(_find_groups(source))
+    new = [group for group in groups if not all(map(journal.knows, group))]
+    if len(new) < len(groups):
+        log.info("%d picture(s) were sorted before: left alone.", len(groups) - len(new))
+    return new
+
+
+def _find_groups(source):
+    """Yield [picture, its sidecars …] for every file below a folder.  A sidecar without its picture stands alone."""
+    folders = defaultdict(list)
+    for path in walk(source):
+        folders[path.parent].append(path.name)
+    for folder, names in sorted(folders.items()):
+        # Not through links to folders: a move must take the file from where it really lies.
+        real = Path(os.path.realpath(folder))
+        yield from _group([real / name for name in names])
+
+
+def _group(paths):
+    pictures = [path for path in paths if path.suffix.lower() not in SIDECARS]
+    owners = {path.stem: path for path in reversed(pictures)} | {path.name: path for path in pictures}
+    groups = {path: [path] for path in pictures}
+    for path in paths:
+        if path not in groups:
+            groups.setdefault(owners.get(path.stem, path), []).append(path)
+    return groups.values()
+
+
+class _Sorter:
+    """Finds a name for each group and has it filed; in a dry run it only finds the names."""
+
+    def __init__(self, source, journal, options, labels):
+        self.source, self.journal, self.options = source, journal, options
+        self.folders = folder_names(labels)
+        self.outcomes = {}  # picture → name of its folder
+        self.plan = {}  # destination → source
+        self._numbers = {}  # (folder, stem) → last number taken
+
+    def file(self, group, guess):
+        picture = group[0]
+        if guess.error:
+            log.warning("%s: %s", picture, guess.error)
+        outcome = ERROR if guess.error else UNKNOWN if guess.unknown else self.folders[guess.label]
+        try:
+            self._file(group, *self._place(picture, outcome, guess.confidence))
+        except OSError as error:
+            if error.errno in HINTS:
+                raise
+            log.warning("%s stays where it is: %s.", picture, error.strerror)
+            outcome = ERROR
+        self.outcomes[picture] = outcome
+
+    def result(self):
+        """What `sort_dir` returns."""
+        for path, reason in self.journal.failed.items():
+            log.warning("%s: %s.", path, reason)
+            self.outcomes[Path(path)] = ERROR
+        counts = Counter(self.outcomes.values())
+        result = {
+            "sorted": {label: counts[folder] for label, folder in self.folders.items()},
+            "unknown": counts[UNKNOWN],
+            "ambiguous": 0,
+            "errors": counts[ERROR],
+            "journal": str(self.journal.path),
+        }
+        if self.options.dry_run:
+            folder = self.journal.folder
+            result["plan"] = [{"source": str(path), "destination": str(folder / to)} for to, path in self.plan.items()]
+        return result
+
+    def _place(self, picture, outcome, confidence):
+        """Folder, stem of the name there."""
+        if self.options.layout == "folders":
+            return outcome, picture.stem
+        return "", f"{outcome}-{picture.stem}" if outcome == ERROR else f"{outcome}-{confidence:.5f}"
+
+    def _file(self, group, folder, stem):
+        if self.options.mode == "move" and any(self._is_linked(path) for path in group):
+            raise OSError(None, "a symbolic link leads to it, and a move would break that")
+        if not self.options.dry_run:
+            self.journal.make_folder(folder)
+        # What follows the picture's stem stays, so that a sidecar still belongs to its picture.
+        tails = [path.name[len(group[0].stem) :] for path in group]
+        for number in count(self._numbers.get((folder, stem), 1)):
+            destinations = [str(Path(folder, name)) for name in _numbered(stem, tails, number)]
+            if any(map(self._is_taken, destinations)):
+                continue
+            try:
+                if not self.options.dry_run:
+                    self.journal.file(zip(group, destinations, strict=True), self.options.mode)
+            except FileExistsError:  # somebody took the name this moment
+                continue
+            self.plan.update(zip(destinations, group, strict=True))
+            self._numbers[folder, stem] = number
+            return
+
+    def _is_linked(self, path):
+        return path.is_symlink() or not path.is_relative_to(self.source)
+
+    def _is_taken(self, destination):
+        return destination in self.plan or os.path.lexists(self.journal.folder / destination)
+
+
+def _numbered(stem, tails, number):
+    if number == 1:
+        return [stem + tail for tail in tails]
+    tails = [f"-{number}{tail}" for tail in tails]
+    stem = _cut(stem, NAME_BYTES - max(len(os.fsencode(tail)) for tail in tails))
+    return [stem + tail for tail in tails]
+
+
+def folder_names(labels):
+    """{label: name of its folder}: the label itself where every file system takes it, and no two alike in any."""
+    names, taken = {}, set()
+    for label in labels:
+        safe = _safe_name(label)
+        candidates = (safe if number == 1 else f"{safe}-{number}" for number in count(1))
+        names[label] = next(name for name in candidates if _folded(name) not in taken)
+        taken.add(_folded(names[label]))
+        if names[label] != label:
+            log.info("%r goes into the folder %r.", label, names[label])
+    return names
+
+
+def _safe_name(label):
+    name = DEVICES.sub(r"\1-", _cut(UNSAFE.sub("_", label), LABEL_BYTES).rstrip(". "))
+    # A dot would hide the folder, an underscore is for ours.
+    return f"label{name}" if not name or name[0] in "._" else name
+
+
+def _folded(name):
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _cut(text, size):
+    while len(os.fsencode(text)) > size:
+        text = text[:-1]
+    return text
