@@ -6,10 +6,15 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from retrain.options import SampleOptions, TrainOptions
 from retrain.recipes.sampling import draw_sample
 from retrain.recipes.training import train
+
+# The same examples at every run, and none that fails for being slow.
+settings.register_profile("retrain", deadline=None, derandomize=True, database=None)
+settings.load_profile("retrain")
 
 NOBODY = 65534
 SAMPLE = SampleOptions(per_class=24, size=96)

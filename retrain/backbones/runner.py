@@ -53,7 +53,7 @@ class Backbone:
 
     def _run(self, image):
         if not hasattr(self._thread, "interpreter"):
-            self._thread.interpreter = _interpreter(self.content, self.spec.name)
+            self._thread.interpreter = _interpreter(self.content, self.spec)
         interpreter = self._thread.interpreter
         entry = interpreter.get_input_details()[0]
         if entry["dtype"] != np.uint8:
@@ -64,7 +64,7 @@ class Backbone:
         return [interpreter.get_tensor(output["index"])[0] for output in outputs]
 
 
-def _interpreter(content, name):
+def _interpreter(content, spec):
     from ai_edge_litert.interpreter import Interpreter
 
     try:
@@ -72,8 +72,10 @@ def _interpreter(content, name):
             # One thread each: pictures side by side use the cores better than one picture on all of them.
             interpreter = Interpreter(model_content=content, num_threads=1)
             interpreter.allocate_tensors()
+        if interpreter.get_input_details()[0]["shape"].tolist() != [1, spec.image_size, spec.image_size, 3]:
+            raise ValueError("it takes pictures of another size")
     except (ValueError, RuntimeError) as error:
-        raise RetrainError(f"the file of backbone {name} does not run: {error}.", "Train again.") from error
+        raise RetrainError(f"the file of backbone {spec.name} does not run: {error}.", "Train again.") from error
     return interpreter
 
 

@@ -23,13 +23,16 @@ def read_pth(path):
     (`name-57934424.pth`) is checked first.  Nothing but tensors and ordered dicts is unpickled.
     Raises RetrainError where the file is not that.  Format: pytorch/torch/serialization.py, `_legacy_load`.
     """
-    data = Path(path).read_bytes()
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise RetrainError(f"{path} cannot be read: {error.strerror}.", "Download or install it again.") from error
     wanted = re.search(r"-([0-9a-f]{8,64})\.pth$", Path(path).name)
     if wanted and not hashlib.sha256(data).hexdigest().startswith(wanted[1]):
         raise RetrainError(f"{path} does not match the checksum in its name.", "Download or install it again.")
     try:
         return _parse(io.BytesIO(data))
-    except (pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except Exception as error:  # unpickling damaged bytes may raise anything
         raise RetrainError(f"{path} is not a PyTorch weight file: {error}.", "Download or install it again.") from error
 
 
