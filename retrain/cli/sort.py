@@ -8,17 +8,18 @@ from retrain import progress
 from retrain.cli import FILES_FAILED
 from retrain.cli.shared import AS_JSON, MODEL_DIR, print_json
 from retrain.options import SortOptions
+from retrain.recipes.sorting import LAYOUTS, MODES, sort_dir, undo_sort
 
 
 @click.command("sort")
 @click.argument("src", required=False)
 @click.argument("dst", required=False)
 @click.option(
-    "--mode", type=click.Choice(["copy", "move", "link"]), default=SortOptions.mode, show_default=True,
+    "--mode", type=click.Choice(MODES), default=SortOptions.mode, show_default=True,
     help="link: a hard link, a second name for the same file.",
 )  # fmt: skip
 @click.option(
-    "--layout", type=click.Choice(["folders", "flat"]), default=SortOptions.layout, show_default=True,
+    "--layout", type=click.Choice(LAYOUTS), default=SortOptions.layout, show_default=True,
     help="folders: DST/elsa/picture.jpg. flat: DST/elsa-0.99621.jpg.",
 )  # fmt: skip
 @click.option(
@@ -57,8 +58,6 @@ def _check_alone(ctx):
 
 
 def _sort(src, dst, options, as_json):
-    from retrain.recipes.sorting import sort_dir
-
     with progress.shown():
         result = sort_dir(src, dst, options)
     if as_json:
@@ -82,8 +81,6 @@ def _print(result, dst):
 
 
 def _undo(dst, as_json):
-    from retrain.recipes.sorting import undo_sort
-
     with progress.shown():
         result = undo_sort(dst)
     if as_json:

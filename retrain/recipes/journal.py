@@ -34,7 +34,7 @@ from retrain.progress import track
 
 NAME = ".retrain-sort.jsonl"
 HEADER = {"tool": "retrain sort", "version": 1}
-BATCH = 100  # files brought to the disk together
+BATCH = 100  # pictures brought to the disk together
 # Between file systems, on file systems without hard links, and for files that are somebody else's.
 CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
@@ -49,6 +49,10 @@ class Entry:
     sha256: str
     size: int  # bytes
     mtime_ns: int
+
+    @property
+    def stamp(self):
+        return self.size, self.mtime_ns
 
 
 class Journal:
@@ -95,8 +99,6 @@ class Journal:
         except OSError:
             self._take_back(group, placed)
             raise
-        if len(self._unfinished) >= BATCH:
-            self.commit()
 
     def make_folder(self, name):
         """Make a folder below the journal's where there is none."""
@@ -109,19 +111,20 @@ class Journal:
 
     def knows(self, path):
         """Whether that file was copied or linked here before, has not changed, and was not deleted here since."""
+        entries = self._kept.get(str(path), ())
+        here = [entry for entry in entries if os.path.lexists(self._target(entry)) or entry.stamp in self._stamps]
         return any(
-            (os.path.lexists(self._target(entry)) or (entry.size, entry.mtime_ns) in self._stamps)
-            and (_stamp(path) == (entry.size, entry.mtime_ns) or _holds(path, entry.sha256))
-            for entry in self._kept[str(path)]
+            _stamp(path) == entry.stamp or _is_same(path, self._target(entry)) or _holds(path, entry.sha256)
+            for entry in here
         )
 
-    def commit(self):
-        """Bring what was filed to the disk, and only then remove the sources of moves."""
-        if not self._unfinished:
+    def commit(self, at_least=1):
+        """Bring what was filed to the disk, and only then remove the sources of moves.  Waits for so many groups."""
+        if len(self._unfinished) < at_least:
             return
         targets = {self._target(entry): entry for group in self._unfinished for entry in group}
-        copies = [target for target, entry in targets.items() if not _same_file(entry.source, target)]
-        for _ in ordered_map(_sync, [*copies, *{target.parent for target in targets}]):
+        copies = [target for target, entry in targets.items() if not _is_same(entry.source, target)]
+        for _ in ordered_map(_sync, [*copies, *{target.parent for target in targets}, self.folder]):
             pass
         os.fsync(self._stream.fileno())
         for target, entry in targets.items():
@@ -163,9 +166,9 @@ class Journal:
         for group in list(self._unfinished):
             for entry in group:
                 _clear_temporary(self._target(entry), entry.sha256)
-            placed = [entry for entry in group if _holds(self._target(entry), entry.sha256)]
+            placed = {entry: self._target(entry) for entry in group if _holds(self._target(entry), entry.sha256)}
             if len(placed) < len(group):
-                self._take_back(group, [entry for entry in placed if _holds(entry.source, entry.sha256)])
+                self._take_back(group, [entry for entry in placed if _is_spare(placed[entry], entry.source, entry)])
         self.commit()
 
     def _take_back(self, group, placed):
@@ -217,7 +220,7 @@ class Journal:
 
     def _remove_source(self, entry, target):
         source = Path(entry.source)
-        if not _same_file(source, target) and not (_holds(source, entry.sha256) and _holds(target, entry.sha256)):
+        if not _is_spare(source, target, entry) or not (_is_same(source, target) or _holds(source, entry.sha256)):
             self.failed[entry.source] = "it changed meanwhile, and is kept beside what was filed"
             return
         try:
@@ -256,9 +259,9 @@ def _undo(entry, source, target):
         if not os.path.lexists(source):
             source.parent.mkdir(parents=True, exist_ok=True)
             _put(target, source, "move", entry.sha256)
-    if not _holds(source, entry.sha256):
+    if not _is_spare(target, source, entry):
         return "something else stands at its old place" if moved else "its original is gone or has changed"
-    if moved and not _same_file(source, target):
+    if moved and not _is_same(source, target):
         _sync(source)
         _sync(source.parent)
     target.unlink()
@@ -332,11 +335,19 @@ def _holds(path, sha256):
         return False
 
 
-def _same_file(one, other):
+def _is_same(one, other):
     try:
         return Path(one).samefile(other)
     except OSError:
         return False
+
+
+def _is_spare(path, other, entry):
+    """Whether the entry's content stays at `other` when `path` is removed."""
+    if not _is_same(path, other):
+        return _holds(other, entry.sha256)
+    # Since the sorting one folder may have taken the other's place, by a link or a new name: then this is the only one.
+    return os.stat(path).st_nlink > 1 and os.path.realpath(path) != os.path.realpath(other)
 
 
 def _sync(path):

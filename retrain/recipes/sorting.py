@@ -15,8 +15,9 @@ from retrain.dataset import require_folder, walk
 from retrain.errors import RetrainError
 from retrain.options import SortOptions
 from retrain.progress import track
-from retrain.recipes.journal import Journal
+from retrain.recipes.journal import BATCH, NAME, Journal
 
+MODES, LAYOUTS = ["copy", "move", "link"], ["folders", "flat"]
 UNKNOWN, ERROR = "_unknown", "_error"
 RAW = "3fr arw cr2 cr3 crw dcr dng erf iiq kdc mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
 SIDECARS = {f".{suffix}" for suffix in ["xmp", "json", "aae", "thm", "mov", *RAW.split()]}
@@ -29,7 +30,6 @@ HINTS = dict.fromkeys(
 ) | {
     errno.EXDEV: "Hard links cannot cross file systems: use --mode copy.",
     errno.EROFS: "Name a folder that you may write to.",
-    errno.EIO: "Look at the disk.",
 }
 
 log = logging.getLogger("retrain")
@@ -43,10 +43,11 @@ def sort_dir(source, destination, options=SortOptions(), classifier=None):  # no
     adds "plan": [{"source", "destination"}].  Errors are files that are no pictures, in `_error/`, and files that could
     not be filed, which stay where they are.  Raises RetrainError.
     """
-    source, destination = _check_folders(source, destination)
+    _check_options(options)
+    with _plain_errors(destination):
+        source, destination = _check_folders(source, destination)
     classifier = classifier or Classifier.load(options.model_dir, threshold=options.threshold)
-    opening = nullcontext(Journal(destination)) if options.dry_run else Journal.open(destination)
-    with _plain_errors(destination), opening as journal:
+    with _plain_errors(destination), _open_journal(destination, options) as journal:
         sorter = _Sorter(source, journal, options, classifier.labels)
         groups = _new_groups(source, journal)
         guesses = classifier.guess_files([picture for picture, *_ in groups])
@@ -62,11 +63,17 @@ def undo_sort(destination):
     Returns {"restored": files, "left": [{"path", "reason"}]}.  Raises RetrainError.
     """
     destination = Path(os.path.realpath(destination))
-    if not Journal(destination).path.exists():
+    if not (destination / NAME).is_file():
         raise RetrainError(f"nothing was sorted into {destination}, or it is undone already.", "Check the path.")
     with _plain_errors(destination), Journal.open(destination) as journal:
         restored, left = journal.undo()
     return {"restored": restored, "left": [{"path": path, "reason": reason} for path, reason in left.items()]}
+
+
+def _check_options(options):
+    for what, value, known in [("mode", options.mode, MODES), ("layout", options.layout, LAYOUTS)]:
+        if value not in known:
+            raise RetrainError(f"there is no {what} {value!r}.", f"There is: {', '.join(known)}.")
 
 
 def _check_folders(source, destination):
@@ -89,14 +96,18 @@ def _plain_errors(destination):
         yield
     except OSError as error:
         hint = HINTS.get(error.errno or 0, "Name a folder that you may write to.")
-        raise RetrainError(f"cannot sort into {destination}: {error.strerror}.", hint) from error
+        raise RetrainError(f"cannot work in {destination}: {error.strerror}.", hint) from error
+
+
+def _open_journal(destination, options):
+    return nullcontext(Journal(destination)) if options.dry_run else Journal.open(destination)
 
 
 def _new_groups(source, journal):
     groups = list(_find_groups(source))
     new = [group for group in groups if not all(map(journal.knows, group))]
     if len(new) < len(groups):
-        log.info("%d picture(s) were sorted before: left alone.", len(groups) - len(new))
+        log.info("%d file(s) were sorted before: left alone, but for --undo.", len(groups) - len(new))
     return new
 
 
@@ -144,6 +155,8 @@ class _Sorter:
             log.warning("%s stays where it is: %s.", picture, error.strerror)
             outcome = ERROR
         self.outcomes[picture] = outcome
+        if not self.options.dry_run:
+            self.journal.commit(at_least=BATCH)
 
     def result(self):
         """What `sort_dir` returns."""

@@ -20,7 +20,7 @@ from retrain.cli.sort import command
 from retrain.dataset import is_own
 from retrain.errors import RetrainError
 from retrain.options import SortOptions
-from retrain.recipes import journal
+from retrain.recipes import journal, sorting
 from retrain.recipes.sorting import folder_names, sort_dir, undo_sort
 
 MODES = ["copy", "move", "link"]
@@ -310,6 +310,26 @@ def test_undo_lists_what_is_no_longer_there(few, destination):
     assert [row["reason"] for row in undo_sort(destination)["left"]] == ["it is no longer there"]
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_undo_never_removes_the_only_name_of_a_file(mode, source, destination):
+    write(source / "elsa" / "one.jpg", "elsa 1")
+    sort(source, destination, mode)
+    shutil.rmtree(source)
+    destination.rename(source)
+    (result,) = undo_sort(source)["left"]
+    assert result["path"] == str(source / "elsa" / "one.jpg")
+    assert files(source, hidden=False) == {"elsa/one.jpg": b"elsa 1"}
+
+
+def test_undo_through_link_to_source_removes_nothing(source, destination):
+    write(source / "one.jpg", "elsa 1")
+    sort(source, destination)
+    shutil.rmtree(destination / "elsa")
+    (destination / "elsa").symlink_to(source)
+    assert len(undo_sort(destination)["left"]) == 1
+    assert files(source) == {"one.jpg": b"elsa 1"}
+
+
 def test_undo_makes_missing_source_folder_again(few, destination):
     before = files(few)
     sort(few, destination, "move")
@@ -351,6 +371,14 @@ def test_second_run_sorts_only_what_is_new(few, destination):
     write(few / "two.jpg", "elsa two")
     assert sort(few, destination)["sorted"]["elsa"] == 2
     assert files(destination, hidden=False) == SORTED | {"elsa/one-3.jpg": b"elsa edited", "elsa/two.jpg": b"elsa two"}
+
+
+def test_edited_file_that_is_linked_is_not_sorted_again(few, destination):
+    sort(few, destination, "link")
+    (few / "one.jpg").write_bytes(b"elsa edited, here and there")
+    before = files(destination)
+    sort(few, destination, "link")
+    assert files(destination) == before
 
 
 def test_file_moved_to_other_label_by_hand_is_not_sorted_again(few, destination):
@@ -402,7 +430,8 @@ def die_at(step, action):
 @pytest.fixture(params=[*MODES, "move between file systems", "move without links"])
 def mode_anywhere(request, monkeypatch):
     """Each mode, with a small batch, and moves where they cannot be done by links."""
-    monkeypatch.setattr(journal, "BATCH", 3)
+    monkeypatch.setattr(sorting, "BATCH", 2)
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # a kill takes nothing that was written
     if "between" in request.param:
         request.getfixturevalue("no_links_between")
     if "without" in request.param:
@@ -510,6 +539,12 @@ def test_folders_within_one_another_are_refused(inner, outer, few, tmp_path):
     assert not list(tmp_path.rglob(journal.NAME))
 
 
+@pytest.mark.parametrize("options", [{"mode": "mv"}, {"layout": "tree"}])
+def test_unknown_option_is_refused(options, few, destination):
+    with pytest.raises(RetrainError, match="there is no"):
+        sort(few, destination, **options)
+
+
 def test_source_and_destination_must_be_folders(few, destination, tmp_path):
     file = write(tmp_path / "file", "text")
     for one, other in [(tmp_path / "none", destination), (file, destination), (few, file), (few, file / "below")]:
@@ -602,6 +637,25 @@ def test_without_hard_links_nothing_is_overwritten_either(mode, few, destination
     sort(few, destination, mode)
     assert files(destination, hidden=False) == SORTED
     assert claimed == [b""] * len(SORTED)
+
+
+def test_everything_is_on_the_disk_before_a_source_is_removed(few, destination, monkeypatch, no_links_between):
+    fsync, unlink, synced, removed = os.fsync, Path.unlink, set(), []
+
+    def sync(handle):
+        synced.add(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    def remove(path, **options):
+        if path.is_relative_to(few):
+            removed.append(path)
+            assert {path.stat().st_ino for path in [destination, *destination.rglob("*")]} <= synced
+        unlink(path, **options)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(Path, "unlink", remove)
+    sort(few, destination, "move")
+    assert len(removed) == 5
 
 
 def test_file_changed_while_it_moves_is_kept(few, destination, monkeypatch, no_links_between):
