@@ -39,6 +39,8 @@ class Store:
         """path: the file, made when missing; None keeps everything in memory."""
         self.path = path and Path(path)
         self._lock = threading.Lock()
+        self._new_embeddings: dict[tuple[bytes, str], bytes] = {}  # written by the next commit
+        self._new_files: dict[bytes, tuple[int, int, bytes]] = {}
         self._last_commit = time.monotonic()
         self._connection = self._open()
 
@@ -46,36 +48,57 @@ class Store:
         return self
 
     def __exit__(self, *_):
-        self._run(lambda connection: connection.commit())
-        self._connection.close()
+        self._commit()
+        if self._connection:
+            self._connection.close()
 
     def digest_of(self, path, status):
         """sha256 noted for a file whose size and mtime are still the same, or None."""
-        key = os.fsencode(path.absolute()), status.st_size, status.st_mtime_ns
         query = "SELECT sha256 FROM files WHERE path = ? AND size = ? AND mtime_ns = ?"
-        row = self._run(lambda connection: connection.execute(query, key).fetchone())
+        row = self._run(lambda connection: connection.execute(query, (_key(path), *_stamp(status))).fetchone())
         return row and row[0]
 
     def get(self, digest, fingerprint):
         """Embedding float32 (D,), or None."""
-        query = "SELECT embedding FROM embeddings WHERE sha256 = ? AND fingerprint = ?"
-        row = self._run(lambda connection: connection.execute(query, (digest, fingerprint)).fetchone())
-        return row and np.frombuffer(row[0], np.float32)
+        key = digest, fingerprint
+        row = self._new_embeddings.get(key)
+        if row is None:
+            query = "SELECT embedding FROM embeddings WHERE sha256 = ? AND fingerprint = ?"
+            found = self._run(lambda connection: connection.execute(query, key).fetchone())
+            row = found and found[0]
+        return row and np.frombuffer(row, np.float32)
 
     def put(self, digest, fingerprint, embedding):
-        row = digest, fingerprint, embedding.astype(np.float32).tobytes()
-        self._run(lambda connection: connection.execute("REPLACE INTO embeddings VALUES (?, ?, ?)", row))
+        with self._lock:
+            self._new_embeddings[digest, fingerprint] = embedding.astype(np.float32).tobytes()
 
     def note(self, path, status, digest):
         """Remember which bytes a file held, and commit from time to time."""
-        row = os.fsencode(path.absolute()), status.st_size, status.st_mtime_ns, digest
-        self._run(lambda connection: connection.execute("REPLACE INTO files VALUES (?, ?, ?, ?)", row))
+        with self._lock:
+            self._new_files[_key(path)] = *_stamp(status), digest
         if time.monotonic() - self._last_commit > COMMIT_EVERY_S:
-            self._run(lambda connection: connection.commit())
-            self._last_commit = time.monotonic()
+            self._commit()
+
+    def _commit(self):
+        # All at once, because another process may not write while a transaction is open.
+        if self._new_embeddings or self._new_files:
+            self._run(self._write)
+        self._last_commit = time.monotonic()
+
+    def _write(self, connection):
+        embeddings = ((*key, row) for key, row in self._new_embeddings.items())
+        files = ((key, *row) for key, row in self._new_files.items())
+        with connection:
+            connection.executemany("REPLACE INTO embeddings VALUES (?, ?, ?)", embeddings)
+            connection.executemany("REPLACE INTO files VALUES (?, ?, ?, ?)", files)
+        self._new_embeddings.clear()
+        self._new_files.clear()
 
     def _run(self, work):
+        """What work(connection) returns; None where the file fails, or there is none."""
         with self._lock:
+            if self._connection is None:
+                return None
             try:
                 return work(self._connection)
             except sqlite3.Error as error:
@@ -97,7 +120,7 @@ class Store:
                     return self._open()
             log.warning("%s cannot be used (%s): embeddings are not kept.", self.path, problem)
             self.path = None
-        return _connect(":memory:")
+        return None
 
     def _set_aside(self, error):
         if isinstance(error, sqlite3.OperationalError):  # full, locked or unreachable: the file itself may be sound
@@ -113,6 +136,15 @@ class Store:
         except OSError as failure:
             log.warning("%s is damaged and cannot be set aside (%s).", self.path, failure.strerror)
             self.path = None
+
+
+def _key(path):
+    return os.fsencode(path.absolute())
+
+
+def _stamp(status):
+    # SQLite counts up to 2**63, which in nanoseconds ends in the year 2262; clocks and archives go further.
+    return status.st_size, status.st_mtime_ns % 2**63
 
 
 def _connect(path):
