@@ -1,0 +1,72 @@
+# `make` alone lists what there is. Values may hold spaces, quotes and dollars: they reach the commands through the
+# environment as they were typed, and never become part of a shell line. ARGS adds options: ARGS='--quality good'.
+$(foreach name,DATA IMAGE SRC DST,$(eval override $(name) := $$(value $(name))))
+export DATA IMAGE SRC DST
+need = $(foreach name,$(1),$(if $($(name)),,$(error Say which: make $@ $(1:%=%=…))))
+
+SHELL_FILES = train.sh guess.sh guessDir.sh scripts/*.sh tests/shell/*.bash tests/shell/*.bats .ci/run
+LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	--group build pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-full setup-dev train guess sort evaluate demo doctor test lint format bench docs lock
+
+help:
+	@awk -F ': .*## ' '/^[a-z-]+: .*## / { match($$2, /^([A-Z]+=[a-z]+ )*/); \
+		printf "make %-31s %s\n", $$1 " " substr($$2, 1, RLENGTH), substr($$2, RLENGTH + 1) }' Makefile
+
+setup: ## Make .venv, with all that training and guessing need
+	@scripts/setup.sh requirements.txt
+
+setup-full: ## The same with TensorFlow, to build further backbones
+	@scripts/setup.sh requirements-full.txt
+
+setup-dev:
+	@scripts/setup.sh requirements-dev.txt
+
+train: ## DATA=folder Teach a model its categories, one folder a class
+	@$(call need,DATA)scripts/retrain.sh train $(ARGS) -- "$$DATA"
+
+guess: ## IMAGE=file Say what is on it
+	@$(call need,IMAGE)scripts/retrain.sh guess $(ARGS) -- "$$IMAGE"
+
+sort: ## SRC=folder DST=folder Copy its pictures, sorted by what is on them
+	@$(call need,SRC DST)scripts/retrain.sh sort $(ARGS) -- "$$SRC" "$$DST"
+
+evaluate: ## DATA=folder Measure the model on pictures that it has not seen
+	@$(call need,DATA)scripts/retrain.sh evaluate $(ARGS) -- "$$DATA"
+
+demo: ## Train on flower photos, or on drawn pictures where the network gives none
+	@scripts/demo.sh
+
+doctor: ## Look at this machine, and say what to do
+	@scripts/retrain.sh doctor $(ARGS)
+
+test: setup-dev ## Run all tests; RETRAIN_TEST_DATA names real pictures to test on
+	.venv/bin/bats tests/shell
+	.venv/bin/python -m pytest $(ARGS)
+
+lint: setup-dev ## Check style, types, layers, shell and the command reference
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/shellcheck $(SHELL_FILES)
+	.venv/bin/shfmt -d $(SHELL_FILES)
+	.venv/bin/cog --check docs/commands.md
+
+format: setup-dev ## Mend what lint can mend
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+	.venv/bin/shfmt -w $(SHELL_FILES)
+
+bench: setup-full ## Measure speed beside peers
+	.venv/bin/python -m benchmarks $(ARGS)
+
+docs: setup-dev ## Write the command reference anew
+	.venv/bin/cog -r docs/commands.md
+
+lock: setup-dev ## Pin the packages anew; ARGS=--upgrade takes the newest
+	$(LOCK) $(ARGS) --extra tf --group dev -o requirements-dev.txt
+	$(LOCK) --extra tf -c requirements-dev.txt -o requirements-full.txt
+	$(LOCK) -c requirements-dev.txt -o requirements.txt

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Summary: say what is on pictures
+# Usage: guess.sh [OPTION…] IMAGE…
+#        guess.sh [OPTION…] TF_FILES IMAGE
+# The model is in tf_files, in what the variable TF_FILES names, or in TF_FILES, a folder with model/ or data/ inside.
+# Options are those of `retrain guess`:
+#   ./guess.sh --top 1 image.jpg
+set -euo pipefail
+source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
+split "$@"
+[ ${#paths[@]} -gt 0 ] || usage
+if [ ${#paths[@]} = 2 ] && is_tf_files "${paths[0]}"; then
+  export TF_FILES=${paths[0]}
+  paths=("${paths[1]}")
+fi
+run_retrain guess ${options[@]+"${options[@]}"} -- "${paths[@]}"

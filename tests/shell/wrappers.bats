@@ -1,0 +1,170 @@
+#!/usr/bin/env bats
+# How the wrappers read their command line, and what they hand on.
+# shellcheck disable=SC2154
+
+setup() {
+  load helper
+  make_project
+  install_fake_retrain
+}
+
+@test "guess.sh hands on any file name" {
+  for name in "${hostile_names[@]}"; do
+    : >"./$name"
+    "$project/guess.sh" "./$name"
+    called_with guess -- "./$name"
+    "$project/guess.sh" -- "$name"
+    called_with guess -- "$name"
+  done
+  [ ! -e pwned ]
+}
+
+@test "guess.sh takes many files, options before or after them" {
+  "$project/guess.sh" --json a.jpg 'b c.jpg' --top 3
+  called_with guess --json --top 3 -- a.jpg 'b c.jpg'
+  "$project/guess.sh" --top=3 a.jpg
+  called_with guess --top=3 -- a.jpg
+  "$project/guess.sh" -
+  called_with guess -- -
+}
+
+@test "guess.sh takes an existing file whose name starts with a dash for a file" {
+  : >./-1.jpg
+  "$project/guess.sh" --json -1.jpg
+  called_with guess --json -- -1.jpg
+}
+
+@test "guess.sh takes a first folder with model, data or graph inside for TF_FILES" {
+  mkdir -p with-data/data with-graph
+  : >with-graph/retrained_graph.pb
+  "$project/guess.sh" with-data image.jpg
+  called_with guess -- image.jpg
+  "$project/guess.sh" --json with-graph image.jpg
+  called_with guess --json -- image.jpg
+  for name in "${hostile_names[@]}"; do
+    mkdir -p "./$name/model"
+    "$project/guess.sh" -- "$name" image.jpg
+    called_with guess -- image.jpg
+    [ "$(cat "$RECORD.tf_files" && echo .)" = "$name." ]
+  done
+}
+
+@test "guess.sh takes two pictures, or a folder of pictures and a picture, for pictures" {
+  mkdir holiday
+  "$project/guess.sh" holiday image.jpg
+  called_with guess -- holiday image.jpg
+  [ "$(cat "$RECORD.tf_files")" = unset ]
+}
+
+@test "train.sh trains on data in TF_FILES" {
+  "$project/train.sh"
+  called_with train -- tf_files/data
+  [ "$(cat "$RECORD.tf_files")" = tf_files ]
+  TF_FILES='my files' "$project/train.sh" --quality good --only 'red rose,daisy'
+  called_with train --quality good --only 'red rose,daisy' -- 'my files/data'
+  for name in "${hostile_names[@]}"; do
+    "$project/train.sh" -- "$name"
+    called_with train -- "$name/data"
+    [ "$(cat "$RECORD.tf_files" && echo .)" = "$name." ]
+  done
+}
+
+@test "guessDir.sh sorts a folder into sorted, or into OUT" {
+  for name in "${hostile_names[@]}"; do
+    "$project/guessDir.sh" -- "$name"
+    called_with sort -- "$name" sorted
+    "$project/guessDir.sh" -- "$name" "out $name"
+    called_with sort -- "$name" "out $name"
+  done
+  [ "$(cat "$RECORD.tf_files")" = unset ]
+}
+
+@test "guessDir.sh with TF_FILES keeps the flat layout" {
+  for name in "${hostile_names[@]}"; do
+    "$project/guessDir.sh" -- "$name" "in $name" "out $name"
+    called_with sort --layout flat -- "in $name" "out $name"
+    [ "$(cat "$RECORD.tf_files" && echo .)" = "$name." ]
+  done
+}
+
+@test "guessDir.sh undoes" {
+  "$project/guessDir.sh" --undo 'my out'
+  called_with sort --undo 'my out' --
+}
+
+@test "every wrapper prints its header as help, and needs no set-up for it" {
+  rm -r "$project/.venv"
+  for wrapper in train guess guessDir; do
+    for flag in -h --help; do
+      run --separate-stderr -0 "$project/$wrapper.sh" "$flag"
+      [[ $output == Summary:*Usage:\ "$wrapper".sh* ]]
+      [[ $output != *pipefail* ]]
+    done
+  done
+  [ ! -e "$project/.venv" ]
+}
+
+@test "too few or too many arguments print the usage and exit with 2" {
+  run --separate-stderr -2 "$project/guess.sh"
+  [ -z "$output" ] && [[ $stderr == *Usage:* ]]
+  run -2 "$project/guess.sh" --json
+  run -2 "$project/guessDir.sh"
+  run -2 "$project/guessDir.sh" a b c d
+  run -2 "$project/train.sh" a b
+}
+
+@test "the caller's folder stays the current one, and the wrapper is found from anywhere" {
+  ln -s "$project/guess.sh" 'a link.sh'
+  mkdir bin
+  ln -s "../a link.sh" bin/guess-picture
+  PATH="$PWD/bin:$PATH" guess-picture image.jpg
+  called_with guess -- image.jpg
+  [ "$(cat "$RECORD.pwd")" = "$PWD" ]
+  CDPATH="$project" "$project/scripts/guess.sh" image.jpg
+  called_with guess -- image.jpg
+}
+
+@test "the exit code passes" {
+  for code in 0 1 3 130; do
+    FAKE_EXIT=$code run "-$code" "$project/guess.sh" image.jpg
+  done
+}
+
+@test "standard input passes, every byte" {
+  head -c 100000 /dev/urandom >bytes
+  FAKE_CAT=1 "$project/guess.sh" - <bytes >out
+  cmp bytes out
+}
+
+@test "retrain takes the place of the wrapper, so signals reach it" {
+  "$project/guess.sh" image.jpg &
+  wait $!
+  [ "$(cat "$RECORD.pid")" = $! ]
+}
+
+@test "make hands on any name" {
+  for name in "${hostile_names[@]}"; do
+    case $name in ' '* | *$'\n') continue ;; esac # make itself trims these
+    make -s -C "$project" guess IMAGE="$name"
+    called_with guess -- "$name"
+    make -s -C "$project" train DATA="$name"
+    called_with train -- "$name"
+    DATA="$name" make -s -C "$project" evaluate ARGS='--threshold 0.5'
+    called_with evaluate --threshold 0.5 -- "$name"
+    make -s -C "$project" sort SRC="$name" DST="to $name"
+    called_with sort -- "$name" "to $name"
+  done
+}
+
+@test "make without what it needs says how to say it" {
+  run ! make -s -C "$project" train
+  [[ $output == *"make train DATA=…"* ]]
+  run ! make -s -C "$project" sort SRC=photos
+  [[ $output == *"make sort SRC=… DST=…"* ]]
+}
+
+@test "make alone lists every target that has a description" {
+  run -0 make -s -C "$project"
+  [ "$(grep -c '^make ' <<<"$output")" = "$(grep -c '^[a-z-]*: .*## ' "$project/Makefile")" ]
+  [[ $output == *"make train DATA=folder"* ]]
+}
