@@ -120,7 +120,10 @@ def find_dataset(folder, only=()):
         for path in _class_files(parent / name)
     ]
     classes = sorted({name for name, _, _ in files})
-    _check_only(only, classes, folder)
+    missing = sorted(set(only) - set(classes))
+    if missing:
+        there = sorted({name for parent in parts or [folder] for name in _folders_in(parent)})
+        raise RetrainError(f"{folder} holds no class {', '.join(missing)}.", f"There is: {', '.join(there) or 'none'}.")
     numbers = {name: number for number, name in enumerate(classes)}
     return Dataset(
         classes,
@@ -164,16 +167,8 @@ def _class_files(folder):
     return paths
 
 
-def _check_only(only, classes, folder):
-    missing = sorted(set(only) - set(classes))
-    if missing:
-        there = ", ".join(classes) or "none"
-        raise RetrainError(f"{folder} holds no class {', '.join(missing)}.", f"There is: {there}.")
-
-
-def check_classes(dataset, folder):
-    """Raise RetrainError unless there are two classes or more; warn of small ones.  For pictures that decoded."""
-    counts = np.bincount(np.asarray(dataset.labels, int), minlength=len(dataset.classes))
+def require_classes(dataset, folder):
+    """Raise RetrainError unless there are two classes or more."""
     if not dataset.classes:
         raise RetrainError(
             f"{folder} holds no pictures in class folders.",
@@ -184,6 +179,11 @@ def check_classes(dataset, folder):
             f"{folder} holds only one class, {dataset.classes[0]}.",
             "Add a folder for what it is to be told apart from.",
         )
+
+
+def warn_of_small_classes(dataset):
+    """Say which classes have too few pictures to be learned or measured well."""
+    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
     for name, count in zip(dataset.classes, counts, strict=True):
         if count < MIN_TESTED:
             log.warning("class %s has %d picture(s): trained, not tested.", name, count)

@@ -15,11 +15,12 @@ from retrain.dataset import (
     TESTING,
     TRAINING,
     VALIDATION,
-    check_classes,
     find_dataset,
     legacy_label,
+    require_classes,
     split,
     walk,
+    warn_of_small_classes,
 )
 from retrain.errors import RetrainError
 
@@ -164,7 +165,7 @@ def test_empty_class_is_left_out_and_named(tmp_path, messages):
 def test_too_few_classes_are_an_error_with_a_hint(tmp_path, names, words):
     dataset = find_dataset(make(tmp_path, *names))
     with pytest.raises(RetrainError, match=words) as caught:
-        check_classes(dataset, tmp_path)
+        require_classes(dataset, tmp_path)
     assert caught.value.hint
 
 
@@ -173,7 +174,7 @@ def test_too_few_classes_are_an_error_with_a_hint(tmp_path, names, words):
 )
 def test_small_class_is_warned_of(tmp_path, messages, count, words):
     dataset = find_dataset(make(tmp_path, *[f"cat/{n}" for n in range(count)], *[f"dog/{n}" for n in range(20)]))
-    check_classes(dataset, tmp_path)
+    warn_of_small_classes(dataset)
     assert "class cat" in messages.text
     assert words in messages.text
     assert "class dog" not in messages.text

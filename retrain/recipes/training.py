@@ -15,7 +15,7 @@ from retrain.backbones import load_backbone
 from retrain.bottlenecks import Store, embed_files
 from retrain.calibrate import fit_temperature
 from retrain.classifier import Classifier
-from retrain.dataset import TESTING, check_classes, find_dataset, legacy_label, split
+from retrain.dataset import TESTING, find_dataset, legacy_label, require_classes, split, warn_of_small_classes
 from retrain.errors import RetrainError
 from retrain.head import fit_head, normalize, search_C
 from retrain.metrics import confusion_matrix, wilson_interval
@@ -36,6 +36,7 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
     model_dir = Path(options.model_dir or default_model_dir())
     check_writable(model_dir)
     dataset = find_dataset(data, options.only)
+    require_classes(dataset, data)
     name = options.backbone or _backbone_of(options.quality)
     backbones = [load_backbone(part) for part in name.split("+")]
     with Store(store_path(model_dir)) as store:
@@ -113,7 +114,8 @@ def _keep_pictures(dataset, embedded, data):
     dataset.labels = np.searchsorted(present, labels).tolist()
     dataset.paths = [dataset.paths[row] for row in embedded.kept]
     dataset.parts = dataset.parts and [dataset.parts[row] for row in embedded.kept]
-    check_classes(dataset, data)
+    require_classes(dataset, data)
+    warn_of_small_classes(dataset)
     return dataset
 
 
