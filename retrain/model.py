@@ -3,11 +3,11 @@
 import hashlib
 import io
 import json
-import logging
 import os
+import re
 import shutil
 import tempfile
-import zipfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,8 +21,7 @@ FORMAT_VERSION = 1
 MANIFEST = "model.json"
 HEAD_FILE = "head.npz"
 REPORT = "report.html"
-
-log = logging.getLogger("retrain")
+OURS = re.compile(r"model\.json|head\.npz|report\.html|backbone\d*\.tflite")  # all that a model folder needs
 
 
 @dataclass
@@ -42,13 +41,13 @@ def save_model(model, folder, report=None):
     report: HTML of the page that lies beside the model.
     Files in the folder that are not the model's stay there.  Raises RetrainError where it cannot be written.
     """
-    folder = Path(folder)
     check_writable(folder)
+    real = _real(folder)
     try:
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
+        scratch = Path(tempfile.mkdtemp(prefix=f".{real.name}.new-", dir=real.parent))
         try:
             _write_files(model, scratch, report)
-            _swap(scratch, folder)
+            _swap(scratch, real)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
@@ -60,15 +59,17 @@ def save_model(model, folder, report=None):
 
 def check_writable(folder):
     """Raise RetrainError now, before any work, where a model could not be saved to this folder later."""
-    folder = Path(folder)
-    _recover(folder)
-    if folder.is_dir() and not (folder / MANIFEST).exists() and any(folder.iterdir()):
-        raise RetrainError(f"{folder} is not empty and holds no model.", "Give --model-dir a new or a model's folder.")
+    real = _real(folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder.parent):
+        _recover(real)
+        if real.is_dir() and _is_foreign(real):
+            raise RetrainError(
+                f"{folder} is not empty and holds no model.", "Give --model-dir a new or a model's folder."
+            )
+        real.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=real.parent):
             pass
-        if folder.exists() and not folder.is_dir():
+        if real.exists() and not real.is_dir():
             raise NotADirectoryError(None, "it is a file")
     except OSError as error:
         raise RetrainError(
@@ -79,50 +80,73 @@ def check_writable(folder):
 def load_model(folder):
     """Model of a folder.  Raises RetrainError where there is none, or it is newer, incomplete or damaged."""
     folder = Path(folder)
+    while True:
+        before = _identity(folder)
+        try:
+            return _load(folder)
+        except RetrainError:
+            # A new model may have been moved in between two reads; what is wrong in one that stands still is wrong.
+            if _identity(folder) == before:
+                raise
+
+
+def _identity(folder):
     try:
-        return _load(folder)
-    except RetrainError:
-        # A new model may have been moved in between two reads; what is wrong twice is wrong.
-        return _load(folder)
+        status = os.stat(folder / MANIFEST)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _load(folder):
-    manifest = _read_manifest(folder)
-    contents = {name: _read_checked(folder / name, digest) for name, digest in manifest["files"].items()}
+    home, manifest = _read_manifest(folder)
     try:
+        contents = {name: _read_checked(home / name, digest) for name, digest in manifest["files"].items()}
         with np.load(io.BytesIO(contents[HEAD_FILE]), allow_pickle=False) as arrays:
             head = Head(arrays["weights"], arrays["intercept"])
         backbones = [
             Backbone(BackboneSpec(**entry["spec"]), contents[entry["file"]]) for entry in manifest["backbones"]
         ]
         model = Model(list(manifest["classes"]), backbones, head, float(manifest["temperature"]), manifest["info"])
-        size = len(model.classes), sum(backbone.spec.embedding_size for backbone in backbones)
+        size = len(set(model.classes)), sum(backbone.spec.embedding_size for backbone in backbones)
         if head.weights.shape != size or head.intercept.shape != size[:1]:
             raise ValueError("classes, backbones and head do not fit together")
-    except (KeyError, TypeError, ValueError, AttributeError, zipfile.BadZipFile, EOFError) as error:
+        if not model.temperature > 0:
+            raise ValueError("a temperature of 0 or less")
+    except RetrainError:
+        raise
+    except Exception as error:  # damaged content may raise anything
         raise RetrainError(f"the model in {folder} is damaged: {error}.", "Train again.") from error
     return model
 
 
 def _read_manifest(folder):
-    path = (folder if (folder / MANIFEST).exists() else _previous(folder)) / MANIFEST
+    """The folder that the model is read from, and what its manifest says."""
     try:
-        manifest = json.loads(path.read_bytes())
+        home, text = _find_manifest(folder)
+        manifest = json.loads(text)
         version = manifest["format_version"]
-        if not all(Path(name).name == name for name in manifest["files"]):
-            raise ValueError("a file outside the folder")
-    except (FileNotFoundError, NotADirectoryError):
-        raise RetrainError(f"there is no model in {folder}.", "retrain train DATA makes one.") from None
+        if version == FORMAT_VERSION and not all(OURS.fullmatch(name) for name in manifest["files"]):
+            raise ValueError("it names foreign files")
     except OSError as error:
-        raise RetrainError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
+        raise RetrainError(
+            f"{folder / MANIFEST} cannot be read: {error.strerror}.", "Check its permissions."
+        ) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RetrainError(f"{path} is damaged: {error}.", "Train again.") from error
+        raise RetrainError(f"{folder / MANIFEST} is damaged: {error}.", "Train again.") from error
     if version != FORMAT_VERSION:
         raise RetrainError(
             f"the model in {folder} has format {version}; this retrain reads format {FORMAT_VERSION}.",
             "Install the newest retrain, or train again.",
         )
-    return manifest
+    return home, manifest
+
+
+def _find_manifest(folder):
+    for home in (folder, _previous(_real(folder))):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return home, (home / MANIFEST).read_bytes()
+    raise RetrainError(f"there is no model in {folder}.", "retrain train DATA makes one.")
 
 
 def _read_checked(path, digest):
@@ -164,35 +188,46 @@ def _write_files(model, folder, report):
 
 
 def _swap(scratch, folder):
-    previous = _previous(folder)
     if folder.exists():
-        ours = {MANIFEST, REPORT, *_files_of(folder)}
-        for path in folder.iterdir():
-            if path.name not in ours and not (scratch / path.name).exists():
-                path.rename(scratch / path.name)
-        folder.rename(previous)
+        folder.rename(_previous(folder))
     scratch.rename(folder)
-    shutil.rmtree(previous, ignore_errors=True)
-
-
-def _files_of(folder):
-    try:
-        return set(json.loads((folder / MANIFEST).read_bytes())["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
+    _recover(folder)
 
 
 def _recover(folder):
-    """Finish what a kill between the two renames of `_swap` left."""
-    if _previous(folder).is_dir():
-        if folder.exists():
-            shutil.rmtree(_previous(folder), ignore_errors=True)
-        else:
-            _previous(folder).rename(folder)
+    """Finish what `_swap` began; it may have been killed after any step."""
+    previous = _previous(folder)
+    if not previous.is_dir():
+        return
+    with suppress(OSError):
+        if not (folder / MANIFEST).exists():
+            previous.rename(folder)  # fails where somebody filled the folder since
+            return
+        for path in previous.iterdir():
+            if OURS.fullmatch(path.name):
+                path.unlink()
+            elif not os.path.lexists(folder / path.name):
+                path.rename(folder / path.name)
+        previous.rmdir()
+
+
+def _is_foreign(folder):
+    """Whether a folder holds something, and that is no model of ours, be it a damaged one."""
+    try:
+        return "format_version" not in json.loads((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        return any(folder.iterdir())
+    except (ValueError, TypeError):
+        return False
+
+
+def _real(folder):
+    """Path without links: what is renamed is the folder itself."""
+    return Path(os.path.realpath(folder))
 
 
 def _previous(folder):
-    return folder.with_name(f".{folder.name}.previous")
+    return folder.parent / f".{folder.name}.previous"
 
 
 def _umask():
