@@ -5,6 +5,7 @@ export DATA IMAGE SRC DST
 need = $(foreach name,$(1),$(if $($(name)),,$(error Say which: make $@ $(1:%=%=…))))
 
 SHELL_FILES = train.sh guess.sh guessDir.sh scripts/*.sh tests/shell/*.bash tests/shell/*.bats .ci/run
+DOCS = ARCHITECTURE.md docs/commands.md
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	--group build pyproject.toml
 
@@ -46,14 +47,14 @@ test: setup-dev ## Run all tests; RETRAIN_TEST_DATA names real pictures to test 
 	.venv/bin/bats tests/shell
 	.venv/bin/python -m pytest $(ARGS)
 
-lint: setup-dev ## Check style, types, layers, shell and the command reference
+lint: setup-dev ## Check style, types, layers, shell and docs
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/shellcheck $(SHELL_FILES)
 	.venv/bin/shfmt -d $(SHELL_FILES)
-	.venv/bin/cog --check docs/commands.md
+	.venv/bin/cog --check $(DOCS)
 
 format: setup-dev ## Mend what lint can mend
 	.venv/bin/ruff check --fix
@@ -63,8 +64,8 @@ format: setup-dev ## Mend what lint can mend
 bench: setup-full ## Measure speed beside peers
 	.venv/bin/python -m benchmarks $(ARGS)
 
-docs: setup-dev ## Write the command reference anew
-	.venv/bin/cog -r docs/commands.md
+docs: setup-dev ## Write the command reference and the map of the modules anew
+	.venv/bin/cog -r $(DOCS)
 
 lock: setup-dev ## Pin the packages anew; ARGS=--upgrade takes the newest
 	$(LOCK) $(ARGS) --extra tf --group dev -o requirements-dev.txt

@@ -1,0 +1,69 @@
+"""What the documents and the wrappers say of the commands is so."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from retrain.cli import COMMANDS, cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def options_with_a_value(name):
+    parameters = cli.get_command(None, name).params
+    return {
+        flag for option in parameters if isinstance(option, click.Option) and not option.is_flag for flag in option.opts
+    }
+
+
+@pytest.mark.parametrize("page", ["docs/commands.md", "ARCHITECTURE.md"])
+def test_page_is_what_make_docs_would_write(page):
+    check = subprocess.run([sys.executable, "-m", "cogapp", "--check", page], cwd=ROOT, capture_output=True, text=True)
+    assert check.returncode == 0, f"{check.stdout}{check.stderr}\nmake docs"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_is_in_the_readme(name):
+    assert f"`retrain {name}" in README
+
+
+def test_make_targets_in_the_readme_exist():
+    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+    assert set(re.findall(r"(?:^ {4}|`)(?:\S+ )?make ([a-z-]+)", README, re.MULTILINE)) <= targets
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", README))
+def test_link_in_the_readme_leads_somewhere(link):
+    assert (ROOT / link).exists()
+
+
+def test_wrappers_know_every_option_that_takes_a_value():
+    known = re.search(r"^ *(--backbone .*)\)$", (ROOT / "scripts/lib.sh").read_text(encoding="utf-8"), re.MULTILINE)
+    wrapped = set.union(*map(options_with_a_value, ["train", "guess", "sort"]))
+    assert set(known[1].split(" | ")) == wrapped
+
+
+def test_commands_in_the_readme_run(tmp_path):
+    for seed, part in enumerate(["photos/train", "photos/test", "holiday"]):
+        run_retrain(tmp_path, "sample", part, "--per-class", "20", "--seed", str(seed))
+    shutil.copy(next((tmp_path / "holiday").glob("*/*")), tmp_path / "picture.jpg")
+    commands = re.findall(r"\| `retrain ([^`]+)` \|$", README, re.MULTILINE)
+    assert len(commands) == len(COMMANDS) + 1  # sort is there twice
+    for command in commands:
+        if command != "sample photos":  # it would overwrite, and refuses
+            run_retrain(tmp_path, *shlex.split(command))
+
+
+def run_retrain(folder, *arguments):
+    program = Path(sys.executable).with_name("retrain")
+    environment = {**os.environ, "TF_FILES": str(folder / "tf_files")}
+    subprocess.run([program, *arguments], cwd=folder, env=environment, stdin=subprocess.DEVNULL, check=True)
