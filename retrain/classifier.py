@@ -1,5 +1,6 @@
 """The light path from a picture to a guess: LiteRT and numpy, neither TensorFlow nor scikit-learn."""
 
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -83,9 +84,9 @@ class Classifier:
 def find_pictures(paths):
     """Yield the files among paths and those below the folders among them.  Raises RetrainError on a missing path."""
     for path in map(Path, paths):
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a name is too long
             yield from walk(path)
-        elif path.exists() or path.is_symlink():
+        elif os.path.lexists(path):
             yield path
         else:
             raise RetrainError(f"there is no file or folder {path}.", "Check the path.")

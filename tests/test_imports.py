@@ -1,0 +1,72 @@
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"tensorflow", "keras", "sklearn", "scipy", "pandas", "matplotlib", "jinja2", "rich"}
+RUN = """
+import sys
+sys.argv = ["retrain", *sys.argv[1:]]
+from retrain.cli import main
+try:
+    main()
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+
+
+def modules(code, *arguments):
+    """Top-level modules that a process imported, and how it ended."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    return {name.partition(".")[0] for name in done.stderr.splitlines()[-1].split()}, done.returncode
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_guess_is_light(picture, model_dir, options):
+    loaded, code = modules(RUN, "guess", picture, *options)
+    assert code == 0
+    assert not loaded & HEAVY
+    assert {"numpy", "PIL", "ai_edge_litert"} <= loaded
+
+
+def test_guess_of_a_folder_is_light(sample, model_dir):
+    loaded, code = modules(RUN, "guess", sample / "sun")
+    assert code == 0
+    assert not loaded & HEAVY
+
+
+def test_train_needs_no_tensorflow(sample):
+    loaded, code = modules(RUN, "train", sample)
+    assert code == 0
+    assert not loaded & {"tensorflow", "keras"}
+    assert "sklearn" in loaded
+
+
+def test_evaluate_needs_neither_tensorflow_nor_scikit_learn(sample, model_dir):
+    loaded, code = modules(RUN, "evaluate", sample)
+    assert code == 0
+    assert not loaded & {"tensorflow", "keras", "sklearn", "scipy"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"]])
+def test_help_loads_no_library_but_its_own(arguments):
+    loaded, code = modules(RUN, *arguments)
+    assert code == 0
+    assert not loaded & (HEAVY | {"numpy", "PIL", "ai_edge_litert"})
+
+
+def test_importing_retrain_costs_nothing():
+    bare, _ = modules("import sys; print(*sys.modules, file=sys.stderr)")
+    loaded, _ = modules("import retrain, sys; print(*sys.modules, file=sys.stderr)")
+    assert {name for name in loaded - bare if name not in sys.stdlib_module_names} == {"retrain"}
+
+
+def test_public_names_are_there():
+    import retrain
+
+    for name in retrain.__all__:
+        assert callable(getattr(retrain, name))
+    with pytest.raises(AttributeError):
+        _ = retrain.nothing
