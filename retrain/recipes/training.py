@@ -39,14 +39,16 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
     require_classes(dataset, data)
     name = options.backbone or _backbone_of(options.quality)
     backbones = [load_backbone(part) for part in name.split("+")]
-    with Store(store_path(model_dir)) as store:
+    kept = store_path(model_dir)
+    with Store(kept) as store:
         embedded = embed_files(dataset.paths, backbones, store)
     dataset = _keep_pictures(dataset, embedded, data)
 
     embeddings, labels = normalize(embedded.embeddings), np.array(dataset.labels)
     del embedded.embeddings[:]
     tested = _parts(dataset, embedded.digests, options) == TESTING
-    learned = np.flatnonzero(~tested)
+    # By content, because the order of rows shows in the last bits of the weights, and names must not.
+    learned = np.array(sorted(np.flatnonzero(~tested), key=lambda row: (labels[row], embedded.digests[row])))
     learned_digests = [embedded.digests[row] for row in learned]
     classes = len(dataset.classes)
     search = search_C(embeddings[learned], labels[learned], learned_digests, classes)
@@ -76,14 +78,14 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
     confusion = confusion_matrix(truth, guesses, classes)
     model.info = _info(result, confusion, dataset, embedded, search, options)
     save_model(model, model_dir, render_report(model) if options.report else None)
-    _write_legacy_labels(dataset.classes, model_dir.parent)
+    _write_legacy_labels(dataset.classes, kept.with_name("retrained_labels.txt"))
     result["seconds"] = round(time.perf_counter() - start, 3)
     return result
 
 
 def store_path(model_dir):
     """The embedding store lies beside the model."""
-    return Path(model_dir).parent / "bottlenecks.sqlite"
+    return Path(model_dir).absolute().parent / "bottlenecks.sqlite"
 
 
 def skipped_rows(embedded):
@@ -155,12 +157,16 @@ def _info(result, confusion, dataset, embedded, search, options):
     }
 
 
-def _write_legacy_labels(classes, folder):
+def _write_legacy_labels(classes, path):
     """`retrained_labels.txt`: the labels in the old form, numbered where two would be the same."""
     labels = [legacy_label(name) for name in classes]
     for row, label in enumerate(labels):
         if not label.strip() or labels.count(label) > 1:
             labels[row] = f"{label.strip()} {row}".strip()
-    temporary = folder / f".retrained_labels.{os.getpid()}"
-    temporary.write_text("".join(f"{label}\n" for label in labels))
-    temporary.replace(folder / "retrained_labels.txt")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text("".join(f"{label}\n" for label in labels))
+        temporary.replace(path)
+    except OSError as error:
+        log.warning("%s cannot be written (%s).", path, error.strerror)
+        temporary.unlink(missing_ok=True)
