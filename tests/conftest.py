@@ -1,7 +1,5 @@
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -80,14 +78,3 @@ def real_data():
     if not folder:
         pytest.skip("RETRAIN_TEST_DATA names no folder of real pictures")
     return Path(folder)
-
-
-@pytest.fixture
-def retrain(tmp_path):
-    """Run the command line as a process of its own, in an empty folder.  Output is bytes."""
-
-    def run(*arguments, **options):
-        command = [sys.executable, "-c", "from retrain.cli import main; main()", *arguments]
-        return subprocess.run(command, capture_output=True, check=False, cwd=tmp_path, timeout=120, **options)
-
-    return run

@@ -13,6 +13,8 @@ from PIL import Image
 from retrain import images
 from retrain.images import REASONS, ImageError, decode, read, to_input
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+
 ORIENTATION = 0x0112  # EXIF tag
 
 

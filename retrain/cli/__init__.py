@@ -60,7 +60,7 @@ def main():
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # file names leave as they came
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="retrain", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
         error.show()
@@ -78,4 +78,9 @@ def main():
         if error.hint:
             click.echo(f"Hint: {error.hint}", err=True)
         code = error.exit_code
+    except OSError as error:  # what no command foresaw, such as a full disk behind stdout
+        if "--debug" in sys.argv:
+            raise
+        click.echo(f"Error: {error}.\nHint: --debug shows where it came from.", err=True)
+        code = 1
     sys.exit(code)

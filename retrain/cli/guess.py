@@ -1,6 +1,7 @@
 """retrain guess"""
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -39,7 +40,7 @@ def command(paths, model_dir, top, threshold, as_json):
             if as_json:
                 print_json(guess.as_dict(top))
             else:
-                _print(guess, top or TOP_AS_TEXT, named=len(paths) > 1 or paths[0] != guess.path)
+                _print(guess, top or TOP_AS_TEXT, named=len(paths) > 1 or str(Path(paths[0])) != guess.path)
     if failed:
         click.echo(f"{failed} file(s) failed.", err=True)
         raise SystemExit(FILES_FAILED)

@@ -4,7 +4,6 @@ import json
 
 import click
 
-
 MODEL_DIR = click.option(
     "--model-dir", metavar="FOLDER", help="The model's folder.  [default: $TF_FILES/model, or tf_files/model]"
 )

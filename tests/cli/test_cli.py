@@ -1,0 +1,372 @@
+import io
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import retrain.cli
+from retrain.cli import COMMANDS, main
+from retrain.model import load_model
+
+RETRAIN = [sys.executable, "-c", "from retrain.cli import main; main()"]
+TRAIN_KEYS = [
+    "accuracy", "accuracy_interval", "test_images", "classes", "images", "skipped", "seconds", "quality", "backbone",
+    "model_dir",
+]  # fmt: skip
+EVALUATE_KEYS = ["coverage", "accuracy_on_covered", "ece", "per_class", "confusion"]
+GUESS_KEYS = ["path", "label", "confidence", "scores", "unknown", "error"]
+
+
+@pytest.fixture
+def run(capfdbinary, monkeypatch, tmp_path):
+    """Run the command line in this process, in an empty folder: exit code, stdout, stderr."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def run(*arguments, stdin=b""):
+        monkeypatch.setattr(sys, "argv", ["retrain", *map(str, arguments)])
+        monkeypatch.setattr(logging.root, "handlers", [])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capfdbinary.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capfdbinary.readouterr()
+        return ended.value.code or 0, out, err.decode()
+
+    return run
+
+
+def is_one_clear_error(result, *words):
+    """Exit code 1, nothing on stdout, an error line with these words and a hint line at the end."""
+    code, out, err = result
+    *before, error, hint = err.splitlines()
+    assert code == 1
+    assert out == b""
+    assert error.startswith("Error: ")
+    assert hint.startswith("Hint: ")
+    assert all(word in error for word in words)
+    assert not any(line.startswith(("Error", "Hint", "Traceback")) for line in before)
+    return True
+
+
+@pytest.fixture
+def data(sample, tmp_path):
+    """Two classes of six pictures."""
+    for name in ("fish", "tree"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for path in sorted((sample / name).iterdir())[:6]:
+            shutil.copy(path, tmp_path / "data" / name)
+    return tmp_path / "data"
+
+
+def test_train_prints_one_json_object(run, data):
+    code, out, err = run("train", data, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert "Traceback" not in err
+    assert set(TRAIN_KEYS) <= set(result)
+    assert (result["classes"], result["images"]) == (["fish", "tree"], 12)
+
+
+def test_train_says_accuracy_with_its_interval(run, data):
+    code, out, _ = run("train", data)
+    assert code == 0
+    assert re.search(rb"Accuracy on \d+ pictures kept back: [\d.]+ % \(95 % interval [\d.]+-[\d.]+ %\)", out)
+
+
+def test_train_with_bad_files_is_done_with_exit_code_3(run, data):
+    (data / "fish" / "text.jpg").write_text("words")
+    code, out, err = run("train", data, "--json")
+    assert code == 3
+    assert json.loads(out)["skipped"][0]["path"] == str(data / "fish" / "text.jpg")
+    assert "1 file(s) skipped" in err
+
+
+def test_evaluate_prints_one_json_object(run, data, model_dir):
+    code, out, _ = run("evaluate", data, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert set(EVALUATE_KEYS) | {"accuracy", "accuracy_interval", "test_images"} <= set(result)
+
+
+def test_evaluate_prints_a_row_a_class(run, data, model_dir):
+    code, out, _ = run("evaluate", data, "--threshold", "0.5")
+    assert code == 0
+    assert [line.split()[0] for line in out.decode().splitlines()[-6:]] == [
+        "class", "boat", "fish", "house", "sun", "tree",
+    ]  # fmt: skip
+
+
+def test_guess_prints_labels_best_first(run, picture, model_dir):
+    code, out, err = run("guess", picture)
+    lines = out.decode().splitlines()
+    assert (code, err, len(lines)) == (0, "", 5)
+    scores = [float(re.fullmatch(r"\w+ \(score = (\d\.\d{5})\)", line)[1]) for line in lines]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_guess_prints_one_json_object_a_picture(run, sample, model_dir):
+    code, out, _ = run("guess", "--json", sample / "sun", sample / "tree" / "tree-000.jpg")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert len(rows) == 25
+    assert all(list(row) == GUESS_KEYS for row in rows)
+    assert rows[-1]["path"] == str(sample / "tree" / "tree-000.jpg")
+
+
+def test_guess_of_several_starts_each_block_with_its_path(run, picture, model_dir):
+    _, out, _ = run("guess", picture, picture, "--top", "2")
+    assert [line.decode() for line in out.splitlines()[::3]] == [str(picture)] * 2
+
+
+@pytest.mark.parametrize("spelling", ["picture.jpg", "./picture.jpg", ".//picture.jpg"])
+def test_guess_of_one_picture_does_not_repeat_its_path(run, picture, model_dir, spelling):
+    shutil.copy(picture, "picture.jpg")
+    _, out, _ = run("guess", spelling, "--top", "1")
+    assert re.fullmatch(rb"\w+ \(score = [\d.]+\)\n", out)
+
+
+def test_guess_reads_standard_input(run, picture, model_dir):
+    _, expected, _ = run("guess", picture)
+    code, out, _ = run("guess", "-", stdin=picture.read_bytes())
+    assert (code, out) == (0, expected)
+
+
+def test_guess_below_threshold_is_unknown(run, picture, model_dir):
+    _, out, _ = run("guess", picture, "--threshold", "1")
+    assert out.startswith(b"unknown; nearest:\n")
+
+
+def test_guess_of_a_bad_file_goes_on_and_exits_with_3(run, picture, model_dir, tmp_path):
+    (tmp_path / "bad.jpg").write_text("words")
+    code, out, err = run("guess", "--json", tmp_path / "bad.jpg", picture)
+    bad, good = map(json.loads, out.splitlines())
+    assert code == 3
+    assert bad["error"].startswith("not_an_image")
+    assert good["error"] is None
+    assert err == "1 file(s) failed.\n"
+
+
+NAMES = ["new\nline.jpg", os.fsdecode(b"caf\xe9.jpg"), "🌻 (1).jpg", "-x.jpg", "--json", "a\u2028b"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hostile_names_come_out_as_they_went_in(run, picture, model_dir, tmp_path, name):
+    path = tmp_path / "folder" / name
+    path.parent.mkdir()
+    shutil.copy(picture, path)
+    _, text, _ = run("guess", path.parent, "--top", "1")
+    assert text.startswith(os.fsencode(path) + b"\n")
+    _, out, _ = run("guess", "--json", path.parent)
+    assert len(out.splitlines()) == 1
+    assert json.loads(out)["path"] == str(path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hostile_names_are_taken_as_arguments(run, picture, model_dir, name):
+    shutil.copy(picture, name)
+    code, out, _ = run("guess", "--json", "--", name)
+    assert (code, json.loads(out)["path"]) == (0, name)
+
+
+@pytest.mark.parametrize("name", ["new\nline", os.fsdecode(b"caf\xe9"), "🌻"])
+def test_hostile_class_names_come_out_as_they_went_in(run, data, name):
+    (data / "fish").rename(data / name)
+    assert run("train", data)[0] == 0
+    _, out, _ = run("guess", "--json", data / name / "fish-000.jpg")
+    assert name in json.loads(out)["scores"]
+    code, text, _ = run("evaluate", data)
+    assert code == 0
+    assert os.fsencode(name) in text
+
+
+# What a user meets: one clear line, the right exit code, nothing lost.
+
+
+def test_no_model_yet_is_one_clear_error(run, picture):
+    assert is_one_clear_error(run("guess", picture), "there is no model in")
+
+
+@pytest.mark.parametrize("command", ["guess", "train", "evaluate"])
+def test_path_that_does_not_exist_is_one_clear_error(run, model_dir, command):
+    assert is_one_clear_error(run(command, "no such folder"), "there is no", "no such folder")
+
+
+@pytest.mark.parametrize("command", ["guess", "train", "evaluate"])
+def test_name_too_long_is_one_clear_error(run, model_dir, command):
+    assert is_one_clear_error(run(command, "x" * 300))
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_empty_folder_is_one_clear_error(run, model_dir, tmp_path, command):
+    (tmp_path / "empty").mkdir()
+    assert is_one_clear_error(run(command, tmp_path / "empty"), "no pictures")
+
+
+def test_guess_of_an_empty_folder_says_so(run, model_dir, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, out, err = run("guess", tmp_path / "empty")
+    assert (code, out) == (0, b"")
+    assert err.startswith("No files")
+
+
+def test_train_on_a_file_is_one_clear_error(run, picture):
+    assert is_one_clear_error(run("train", picture), "is a file")
+
+
+@pytest.mark.parametrize("place", ["/proc/tf_files", "/dev/null/tf_files"])
+def test_unwritable_tf_files_is_one_clear_error(run, data, monkeypatch, place):
+    monkeypatch.setenv("TF_FILES", place)
+    assert is_one_clear_error(run("train", data), "cannot write to", place)
+
+
+def test_tf_files_that_is_a_file_is_one_clear_error(run, data, tmp_path):
+    (tmp_path / "tf_files").touch()
+    assert is_one_clear_error(run("train", data), "cannot write to")
+    assert (tmp_path / "tf_files").read_bytes() == b""
+
+
+def test_newer_model_is_one_clear_error(run, picture, model_dir):
+    manifest = json.loads((model_dir / "model.json").read_bytes())
+    (model_dir / "model.json").write_text(json.dumps(manifest | {"format_version": 2}))
+    assert is_one_clear_error(run("guess", picture), "has format 2")
+
+
+@pytest.mark.parametrize("name", ["model.json", "head.npz", "backbone.tflite"])
+def test_half_written_model_is_one_clear_error(run, picture, model_dir, name):
+    os.truncate(model_dir / name, 1000)
+    assert is_one_clear_error(run("guess", picture), "is damaged")
+
+
+def test_broken_store_is_set_aside_and_nothing_else_changes(run, data, model_dir):
+    store = model_dir.parent / "bottlenecks.sqlite"
+    store.write_bytes(b"broken" * 1000)
+    code, _, err = run("train", data)
+    assert code == 0
+    assert err.count("is damaged") == 1
+    (aside,) = model_dir.parent.glob("bottlenecks.sqlite.broken-*")
+    assert aside.read_bytes() == b"broken" * 1000
+
+
+def test_debug_shows_the_traceback(run, picture, capfdbinary, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["retrain", "--debug", "guess", str(picture)])
+    with pytest.raises(retrain.cli.RetrainError):
+        main()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nothing"],
+        ["train"],
+        ["guess"],
+        ["train", "x", "--quality", "perfect"],
+        ["train", "x", "--test-share", "2"],
+        ["guess", "x", "--threshold", "2"],
+        ["guess", "x", "--top", "0"],
+        ["evaluate", "x", "--nothing"],
+    ],
+)
+def test_wrong_use_exits_with_2(run, arguments):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, b"")
+    assert "Usage: " in err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_and_its_line_in_the_list(run, command):
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert f"Usage: retrain {command}".encode() in out
+    assert f"  {command} ".encode() in run("--help")[1]
+
+
+def test_version_is_the_package_s(run):
+    assert run("--version")[1].decode().split()[-1] == retrain.__version__
+
+
+def test_backbones_lists_size_precision_licence_source(run):
+    _, out, _ = run("backbones", "--json")
+    rows = json.loads(out)
+    assert {"name", "image_size", "precision", "licence", "source", "file"} <= set(rows[0])
+    assert [row["file"] for row in rows].count("shipped") == 2
+    assert b"efficientnet-lite0" in run("backbones")[1]
+
+
+# As a process of its own.
+
+
+def test_interrupted_training_exits_with_130_and_leaves_the_old_model(tmp_path, model_dir, sample):
+    shutil.copytree(sample, tmp_path / "data")
+    before = (model_dir / "model.json").read_bytes()
+    code = """
+import os, signal
+from retrain import bottlenecks
+def decode(data):
+    os.kill(os.getpid(), signal.SIGINT)
+    return real(data)
+real, bottlenecks.decode = bottlenecks.decode, decode
+from retrain.cli import main
+main()
+"""
+    (tmp_path / "tf_files" / "bottlenecks.sqlite").unlink()
+    command = [sys.executable, "-c", code, "train", "data"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60)
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-1] == "Interrupted."
+    assert "Traceback" not in done.stderr
+    assert (model_dir / "model.json").read_bytes() == before
+    assert load_model(model_dir)
+
+
+def test_closed_pipe_ends_quietly(sample, model_dir):
+    guessing = subprocess.Popen([*RETRAIN, "guess", sample], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    guessing.stdout.readline()
+    guessing.stdout.close()
+    err = guessing.stderr.read()
+    guessing.wait(60)
+    assert b"Traceback" not in err
+    assert b"Exception" not in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_full_disk_behind_stdout_is_one_clear_error(picture, model_dir):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([*RETRAIN, "guess", picture], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert b"No space left on device" in done.stderr
+    assert re.fullmatch(rb"Error: .*\nHint: .*\n", done.stderr)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a file system of 6 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder], check=False).returncode:
+        pytest.skip("this user cannot mount a small disk")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("free_kb", [0, 20, 200, 2000])
+def test_full_disk_is_one_clear_error_and_leaves_the_old_model(run, data, model_dir, small_disk, monkeypatch, free_kb):
+    folder = shutil.copytree(model_dir, small_disk / "tf_files" / "model")
+    monkeypatch.setenv("TF_FILES", str(folder.parent))
+    status = os.statvfs(small_disk)
+    (small_disk / "ballast").write_bytes(bytes(max(0, status.f_bavail * status.f_frsize - free_kb * 1024)))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    code, _, err = run("train", data, "--no-report")
+    assert code == 1
+    assert err.splitlines()[-2].startswith("Error: ")
+    assert "No space left on device" in err
+    assert "Traceback" not in err
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []
+    assert run("guess", data / "fish" / "fish-000.jpg")[0] == 0
