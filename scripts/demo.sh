@@ -7,34 +7,31 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 url=https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz
 sha256=4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c
-export TF_FILES=$root/tf_files/demo
-retrain=("$root/scripts/retrain.sh")
+check='import hashlib, sys
+if hashlib.file_digest(sys.stdin.buffer, "sha256").hexdigest() != sys.argv[1]:
+    sys.exit("These are not the photos expected.")'
+cd "$root"
+export TF_FILES=tf_files/demo
 
 fetch_flowers() {
   say "fetching flower photos (218 MB) …"
-  curl --fail --location --silent --show-error --connect-timeout 10 --output "$TF_FILES/photos.tgz" "$url" || return
-  "$root/.venv/bin/python" -c '
-import hashlib, sys
-sys.exit(hashlib.file_digest(sys.stdin.buffer, "sha256").hexdigest() != sys.argv[1])
-' "$sha256" <"$TF_FILES/photos.tgz" || {
-    say "the photos that came are not the ones expected"
-    return 1
-  }
-  mkdir -p "$TF_FILES/unpacked"
-  tar -xzf "$TF_FILES/photos.tgz" -C "$TF_FILES/unpacked"
-  mv "$TF_FILES/unpacked/flower_photos" "$TF_FILES/flower_photos"
-  rm -r "$TF_FILES/photos.tgz" "$TF_FILES/unpacked"
+  curl --fail --location --silent --show-error --connect-timeout 10 --output "$TF_FILES/photos.tgz" "$url" &&
+    .venv/bin/python -c "$check" "$sha256" <"$TF_FILES/photos.tgz" &&
+    mkdir -p "$TF_FILES/unpacked" &&
+    tar -xzf "$TF_FILES/photos.tgz" -C "$TF_FILES/unpacked" &&
+    mv "$TF_FILES/unpacked/flower_photos" "$TF_FILES/flower_photos" &&
+    rm -r "$TF_FILES/photos.tgz" "$TF_FILES/unpacked"
 }
 
 mkdir -p "$TF_FILES"
-"${retrain[@]}" --version
+scripts/setup.sh >&2
 data=$TF_FILES/flower_photos
 if [ ! -d "$data" ] && ! fetch_flowers; then
   data=$TF_FILES/drawn
-  say "no flower photos from the network: drawing pictures instead"
-  [ -d "$data" ] || "${retrain[@]}" sample "$data"
+  say "no flower photos to be had: drawing pictures instead"
+  [ -d "$data" ] || scripts/retrain.sh sample "$data"
 fi
-"${retrain[@]}" train "$data"
+scripts/retrain.sh train "$data"
 pictures=("$data"/*/*)
 say "guessing ${pictures[0]}"
-"${retrain[@]}" guess "${pictures[0]}"
+scripts/retrain.sh guess "${pictures[0]}"
