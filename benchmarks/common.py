@@ -107,7 +107,7 @@ def measure(name, bench):
 
 def publish(name, result):
     """result: {"rows": [{column: value}], "ratios": {name: value}}.  Table to stderr, JSON to stdout."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else 120)
     columns = list(dict.fromkeys(column for row in result["rows"] for column in row))
     table = Table(title=name)
     for column in columns:
