@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 from collections import Counter
+from contextlib import contextmanager
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -601,18 +602,46 @@ def test_full_disk_ends_with_nothing_lost(mode, few, destination, monkeypatch, n
     assert contents(destination) == before
 
 
-def test_journal_that_cannot_grow_ends_with_nothing_lost(few, destination):
-    before = contents(few)
+@contextmanager
+def files_up_to(size):
+    """Within this a write beyond that size falls short, as on a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (700, limits[1]))  # a write beyond that falls short, as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
-        with pytest.raises(RetrainError, match="No space left"):
-            sort(few, destination, "move")
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_journal_that_cannot_grow_ends_with_nothing_lost(few, destination):
+    before = contents(few)
+    with files_up_to(700), pytest.raises(RetrainError, match="No space left"):
+        sort(few, destination, "move")
     assert_whole(few, destination, before)
     sort(few, destination, "move")
     assert contents(destination) == before
+
+
+def test_line_that_fell_short_does_not_damage_the_journal(destination):
+    with journal.Journal.open(destination) as opened:
+        with files_up_to(opened.path.stat().st_size + 5), pytest.raises(OSError, match="No space left"):
+            opened.make_folder("one")
+        opened.make_folder("two")
+    assert journal.Journal(destination).folders == [".", "two"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_interrupt_leaves_each_file_in_one_place(mode, few, destination):
+    class Interrupted(FakeClassifier):
+        def guess_files(self, paths):
+            yield from list(super().guess_files(paths))[:3]
+            raise KeyboardInterrupt
+
+    before = contents(few)
+    with pytest.raises(KeyboardInterrupt):
+        sort_dir(few, destination, SortOptions(mode=mode), Interrupted())
+    assert sum(contents(destination).values()) == 3
+    assert contents(few) == (before - contents(destination) if mode == "move" else before)
 
 
 def test_hard_links_across_file_systems_name_the_other_mode(few, destination, no_links_between):
