@@ -1,0 +1,84 @@
+"""What the README promises, on real photos."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retrain import Classifier, EvaluateOptions, TrainOptions, evaluate, train
+from retrain.backbones import load_backbone
+from retrain.bottlenecks import Store, embed_files
+from retrain.dataset import find_dataset
+from retrain.head import normalize, search_C
+from retrain.images import decode, read
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(not os.environ.get("RETRAIN_TEST_DATA"), reason="RETRAIN_TEST_DATA names no real pictures"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("real")
+
+
+@pytest.fixture(scope="module")
+def flowers(real_data, folder):
+    """Accuracy on flowers/test of a model of each quality trained on flowers/train."""
+
+    def accuracy(quality):
+        train(real_data / "flowers" / "train", TrainOptions(model_dir=folder / quality, quality=quality))
+        return evaluate(real_data / "flowers" / "test", EvaluateOptions(model_dir=folder / quality))["accuracy"]
+
+    return {quality: accuracy(quality) for quality in ("fast", "good")}
+
+
+def test_flowers_are_told_apart(flowers):
+    assert flowers["fast"] >= 0.875
+
+
+def test_good_is_no_worse_than_fast(flowers):
+    assert flowers["good"] >= flowers["fast"] - 0.01
+
+
+def test_flowers_are_told_apart_in_five_folds(real_data, flowers, folder):
+    dataset = find_dataset(real_data / "flowers")
+    with Store(folder / "bottlenecks.sqlite") as store:
+        embedded = embed_files(dataset.paths, [load_backbone("efficientnet-lite0")], store)
+    labels = np.array(dataset.labels)
+    search = search_C(normalize(embedded.embeddings), labels, embedded.digests, len(dataset.classes))
+    assert len(search.rows) == len(dataset) == 1_000
+    assert np.mean(search.logits.argmax(axis=1) == labels) >= 0.89
+
+
+def test_superheroes_are_told_apart(real_data, folder):
+    photos, model_dir = real_data / "superheroes", folder / "superheroes"
+    train(photos / "train", TrainOptions(model_dir=model_dir))
+    guesses = {Path(guess.path): guess.label for guess in Classifier.load(model_dir).guess([photos / "test"])}
+    assert {path.name: label for path, label in guesses.items() if label != path.parent.name} == {}
+    assert len(guesses) == 24
+    assert {guesses[photos / "test" / "elsa" / name] for name in ("imagesfg.jpg", "imagesff.jpg")} == {"elsa"}
+
+
+def test_training_from_nothing_gives_the_same_head_again(real_data, tmp_path):
+    def head(name):
+        options = TrainOptions(model_dir=tmp_path / name / "model", only=("daisy", "roses"), report=False)
+        assert train(real_data / "flowers" / "test", options)["computed"] == 80
+        return (tmp_path / name / "model" / "head.npz").read_bytes()
+
+    assert head("one") == head("two")
+
+
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite2"])
+def test_photos_decoded_at_reduced_scale_keep_their_embedding(real_data, monkeypatch, name):
+    backbone = load_backbone(name)
+    paths = sorted((real_data / "exif").glob("*_1.jpg"))
+
+    def embeddings():
+        return normalize([backbone.embed(np.stack([backbone.to_input(decode(read(path))) for path in paths]))])
+
+    reduced = embeddings()
+    monkeypatch.setattr("retrain.images.DRAFT_SIDE", 100_000)
+    assert (reduced * embeddings()).sum(axis=1).min() > 0.98
