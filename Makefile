@@ -1,6 +1,8 @@
 # `make` alone lists what there is. Values may hold spaces, quotes and dollars: they reach the commands through the
 # environment as they were typed, and never become part of a shell line. ARGS adds options: ARGS='--quality good'.
-$(foreach name,DATA IMAGE SRC DST,$(eval override $(name) := $$(value $(name))))
+# zsh, the shell of macOS, leaves the ~ of DATA=~/photos to us.
+typed = $(subst <start>,,$(subst <start>~/,$(HOME)/,<start>$(value $(1))))
+$(foreach name,DATA IMAGE SRC DST,$(eval override $(name) := $$(call typed,$(name))))
 export DATA IMAGE SRC DST
 need = $(foreach name,$(1),$(if $($(name)),,$(error Say which: make $@ $(1:%=%=…))))
 

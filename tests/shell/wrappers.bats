@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # How the wrappers read their command line, and what they hand on.
-# shellcheck disable=SC2154
+# shellcheck disable=SC2088,SC2154
 
 setup() {
   load helper
@@ -154,6 +154,13 @@ setup() {
     make -s -C "$project" sort SRC="$name" DST="to $name"
     called_with sort -- "$name" "to $name"
   done
+}
+
+@test "make knows the home folder where the shell leaves ~ alone" {
+  make -s -C "$project" train DATA='~/my photos'
+  called_with train -- "$HOME/my photos"
+  make -s -C "$project" train DATA='a~/b'
+  called_with train -- 'a~/b'
 }
 
 @test "make without what it needs says how to say it" {
