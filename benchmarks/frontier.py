@@ -11,8 +11,8 @@ from benchmarks.common import HAS_TENSORFLOW, paired_ratio, run
 from retrain.backbones import BACKBONES, load_backbone
 from retrain.bottlenecks import Store, embed_files
 from retrain.dataset import find_dataset, find_parts
-from retrain.head import fit_head, log_loss, make_folds, normalize, search_C
-from retrain.metrics import wilson_interval
+from retrain.head import fit_head, make_folds, normalize, search_C
+from retrain.metrics import log_loss, wilson_interval
 from retrain.options import QUALITIES
 
 LOAD = "import sys; from retrain.backbones import load_backbone; list(map(load_backbone, sys.argv[1:]))"
