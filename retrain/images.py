@@ -70,18 +70,15 @@ class ImageError(RetrainError):
 
 
 def read(path):
-    """Bytes of a regular file.  Raises ImageError `empty`, `unreadable` or `too_large`."""
+    """Bytes of a regular file.  Raises ImageError `unreadable` or `too_large`."""
     try:
         with open(path, "rb", opener=_open_regular) as file:
             size = os.fstat(file.fileno()).st_size
             if size > MAX_BYTES:
                 raise ImageError("too_large", f"{size / 1e6:.0f} MB, the limit is {MAX_BYTES / 1e6:.0f} MB")
-            data = file.read()
+            return file.read()
     except (OSError, ValueError) as error:
         raise ImageError("unreadable", getattr(error, "strerror", None) or str(error)) from error
-    if not data:
-        raise ImageError("empty")
-    return data
 
 
 def sniff(data):
@@ -102,6 +99,8 @@ def decode(data):
     Returns a PIL image of mode RGB; large JPEGs come at 1/2, 1/4 or 1/8 scale with a shorter side of at least
     DRAFT_SIDE px.  ICC profiles are not applied.  A truncated file is refused.  Raises ImageError.
     """
+    if not data:
+        raise ImageError("empty")
     media_type = sniff(data)
     if media_type not in FORMATS:
         reason = "unsupported" if media_type.startswith("image/") else "not_an_image"

@@ -183,6 +183,7 @@ def gif_of(width, height):
 
 JPEG = FORMATS["jpeg"][0]
 REFUSED = {
+    "nothing": (b"", "empty"),
     "text named .jpg": (b"just some words\n", "not_an_image"),
     "html": (b"<!DOCTYPE html><html><body>404</body></html>", "not_an_image"),
     "zeros": (bytes(1000), "not_an_image"),
@@ -227,10 +228,6 @@ def no_file(path):
     pass
 
 
-def empty_file(path):
-    path.touch()
-
-
 def named_pipe(path):
     os.mkfifo(path)
 
@@ -256,7 +253,6 @@ def file_of_600_mb(path):
     ("make", "reason"),
     [
         (no_file, "unreadable"),
-        (empty_file, "empty"),
         (named_pipe, "unreadable"),
         (folder, "unreadable"),
         (dangling_link, "unreadable"),

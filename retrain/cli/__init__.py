@@ -55,6 +55,7 @@ def cli(debug):
 
 def main():
     """Run the command line and exit: 0 done, 1 an error, 2 usage, 3 some files failed, 130 interrupted."""
+    _open_closed_streams()
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("retrain").setLevel(logging.INFO)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -84,3 +85,10 @@ def main():
         click.echo(f"Error: {error}.\nHint: --debug shows where it came from.", err=True)
         code = 1
     sys.exit(code)
+
+
+def _open_closed_streams():
+    """A stream closed by the shell, as by `2>&-`, is empty; else the next file opened would take its place."""
+    for name, mode in [("stdin", "r"), ("stdout", "w"), ("stderr", "w")]:
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115

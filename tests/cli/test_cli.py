@@ -138,6 +138,11 @@ def test_guess_reads_standard_input(run, picture, model_dir):
     assert (code, out) == (0, expected)
 
 
+def test_empty_standard_input_is_an_empty_file(run, model_dir):
+    code, _, err = run("guess", "-")
+    assert (code, err.splitlines()[0]) == (3, "-: empty (the file holds no bytes)")
+
+
 def test_guess_below_threshold_is_unknown(run, picture, model_dir):
     _, out, _ = run("guess", picture, "--threshold", "1")
     assert out.startswith(b"unknown; nearest:\n")
@@ -333,6 +338,16 @@ def test_closed_pipe_ends_quietly(sample, model_dir):
     guessing.wait(60)
     assert b"Traceback" not in err
     assert b"Exception" not in err
+
+
+@pytest.mark.parametrize("closed", ["0", "1", "2", "0 1 2"])
+def test_closed_streams_are_no_trouble(picture, model_dir, tmp_path, closed):
+    redirections = " ".join(f"{number}>&-" for number in closed.split())
+    before = {path: path.read_bytes() for path in model_dir.iterdir()}
+    shell = ["sh", "-c", f'"$@" {redirections}', "sh"]
+    assert subprocess.run([*shell, *RETRAIN, "guess", picture], check=False).returncode == 0
+    assert subprocess.run([*shell, *RETRAIN, "guess", "gone"], check=False).returncode == 1
+    assert {path: path.read_bytes() for path in model_dir.iterdir()} == before
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")

@@ -138,7 +138,7 @@ def expected(photos):
     return np.stack([by_hand(weights, (image - 127.0) / 128.0).mean(axis=(0, 1)) for image in images])
 
 
-@pytest.mark.parametrize(("name", "cosine"), [("efficientnet-lite0-float32", 0.9999), ("efficientnet-lite0", 0.97)])
+@pytest.mark.parametrize(("name", "cosine"), [("efficientnet-lite0-float32", 0.9999), ("efficientnet-lite0", 0.99)])
 def test_embedding_is_the_one_computed_by_hand(build, photos, expected, name, cosine):
     backbone = build(name)
     assert cosines(backbone.embed(entries(backbone, photos[:2])), expected).min() >= cosine
