@@ -1,6 +1,6 @@
 """Transfer learning as one writes it with Keras and scikit-learn: keras_baseline.py DATA BACKBONE.keras OUT.keras
 
-The head is searched over our grid, in our number of folds and at our loose tolerance, which favours this side.
+The head is searched over our grid, in our number of folds, on rows scaled as ours, at our tolerance.
 """
 
 import json
@@ -17,7 +17,7 @@ from keras import layers  # noqa: E402
 from sklearn.linear_model import LogisticRegressionCV  # noqa: E402
 from sklearn.model_selection import train_test_split  # noqa: E402
 
-C_GRID = [1.0, 3.0, 10.0, 30.0, 100.0]
+C_GRID = [1.0, 10.0, 30.0, 100.0, 300.0]
 SIZE = (224, 224)
 
 data, backbone_file, out = sys.argv[1:]
@@ -39,14 +39,15 @@ embeddings = embed.predict(dataset, verbose=0)
 clock["embed"] = time.time()
 
 learned, tested = train_test_split(np.arange(len(labels)), test_size=0.1, stratify=labels, random_state=0)
-mean, scale = embeddings[learned].mean(axis=0), embeddings[learned].std(axis=0).mean()
+mean = embeddings[learned].mean(axis=0)
+scale = np.sqrt(((embeddings[learned] - mean) ** 2).sum(axis=1).mean())
 head = LogisticRegressionCV(
     Cs=C_GRID,
     cv=5,
     scoring="neg_log_loss",
     class_weight="balanced",
     max_iter=1000,
-    tol=1e-3,
+    tol=1e-4,
     use_legacy_attributes=False,
 )
 head.fit((embeddings[learned] - mean) / scale, labels[learned])

@@ -12,11 +12,11 @@ import numpy as np
 
 from retrain.metrics import log_loss
 
-C_GRID = (1.0, 3.0, 10.0, 30.0, 100.0)  # inverse regularisation strengths
+C_GRID = (1.0, 10.0, 30.0, 100.0, 300.0)  # inverse regularisation strengths
 DEFAULT_C = 30.0  # where there is too little data to choose
 SEARCH_ROWS = 20_000  # above this C is searched on a stratified sample
 SAMPLE_ROWS = 5_000
-SEARCH_TOLERANCE, FIT_TOLERANCE = 1e-3, 1e-4
+TOLERANCE = 1e-4  # at ten times this a warm start stops where it began, and every C looks alike
 MAX_ITERATIONS = 1_000
 SINGLE_THREAD_WORK = 2e8  # rows x dimensions x classes; below this more BLAS threads only get in each other's way
 
@@ -65,28 +65,28 @@ def search_C(embeddings, labels, hashes, classes):
     if not len(scored):
         return Search(DEFAULT_C, scored, np.empty((0, classes), np.float32))
     logits = np.zeros((len(C_GRID), len(labels), classes), np.float32)
-    for fold in range(folds.max() + 1):
-        training, held_out = folds != fold, folds == fold
-        heads = fit_path(embeddings[training], labels[training], classes, C_GRID, SEARCH_TOLERANCE)
-        for number, head in enumerate(heads):
-            logits[number, held_out] = head.logits(embeddings[held_out])
+    with _few_threads(embeddings.size * classes):
+        for fold in range(folds.max() + 1):
+            training, held_out = folds != fold, folds == fold
+            for number, head in enumerate(fit_path(embeddings[training], labels[training], classes, C_GRID)):
+                logits[number, held_out] = head.logits(embeddings[held_out])
     losses = [log_loss(candidate[scored], labels[scored]) for candidate in logits]
     best = int(np.argmin(losses))
     return Search(C_GRID[best], rows[scored], logits[best, scored])
 
 
 def fit_head(embeddings, labels, classes, C):
-    """Head fitted tightly on all rows; see `fit_path`."""
-    return next(fit_path(embeddings, labels, classes, [C], FIT_TOLERANCE))
+    """Head fitted on all rows; see `fit_path`."""
+    with _few_threads(embeddings.size * classes):
+        return next(fit_path(embeddings, labels, classes, [C]))
 
 
-def fit_path(embeddings, labels, classes, strengths, tolerance):
+def fit_path(embeddings, labels, classes, strengths, tolerance=TOLERANCE):
     """Yield a Head for each C in turn, each started from the one before.
 
     Class-balanced multinomial logistic regression, L-BFGS, deterministic.  A class without rows is never predicted.
     """
     from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
 
     centre = embeddings.mean(axis=0)
     centred = embeddings - centre
@@ -94,8 +94,7 @@ def fit_path(embeddings, labels, classes, strengths, tolerance):
     centred /= np.float32(scale)
     model = LogisticRegression(class_weight="balanced", max_iter=MAX_ITERATIONS, tol=tolerance, warm_start=True)
     for strength in strengths:
-        with threadpool_limits(1) if centred.size * classes < SINGLE_THREAD_WORK else nullcontext():
-            model.set_params(C=strength).fit(centred, labels)
+        model.set_params(C=strength).fit(centred, labels)
         weights, intercept = model.coef_, model.intercept_
         if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
             weights, intercept = np.concatenate([-weights, weights]) / 2, np.concatenate([-intercept, intercept]) / 2
@@ -129,6 +128,12 @@ def make_folds(labels, hashes):
     folds = np.array([fold_of.get(digest, -1) for digest in hashes])
     used = np.unique(folds[folds >= 0])
     return np.where(folds >= 0, np.searchsorted(used, folds), -1)
+
+
+def _few_threads(work):
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1) if work < SINGLE_THREAD_WORK else nullcontext()
 
 
 def _sample(labels, hashes):
