@@ -49,8 +49,10 @@ class Store:
 
     def __exit__(self, *_):
         self._commit()
-        if self._connection:
-            self._connection.close()
+        with self._lock:  # an interrupt leaves threads behind that still ask
+            if self._connection:
+                self._connection.close()
+            self._connection = None
 
     def digest_of(self, path, status):
         """sha256 noted for a file whose size and mtime are still the same, or None."""

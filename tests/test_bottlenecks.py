@@ -178,6 +178,19 @@ def test_broken_store_is_set_aside_and_built_anew(photos, path, messages, damage
     assert embed(photos, path).computed == 0
 
 
+def test_broken_store_that_cannot_be_set_aside_is_a_message_not_an_end(photos, path, messages, monkeypatch):
+    damage_all(path)
+    content = path.read_bytes()
+
+    def fail(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "rename", fail)
+    assert len(embed(photos, path).kept) == 10
+    assert "cannot be set aside (Operation not permitted)" in messages.text
+    assert path.read_bytes() == content
+
+
 def test_emptied_store_is_filled_again(photos, path):
     path.touch()
     embed(photos, path)
@@ -352,6 +365,14 @@ def test_interrupt_keeps_what_was_done(photos, path):
     with pytest.raises(KeyboardInterrupt):
         embed(photos, path, Interrupted())
     assert embed(photos, path).computed < 10
+
+
+def test_closed_store_answers_nothing_and_stays_sound(photos, path):
+    with Store(path) as store:
+        found = embed_files(photos, [Colors()], store)
+    assert store.get(found.digests[0], "colors") is None
+    assert set_aside(path) == []
+    assert embed(photos, path).computed == 0
 
 
 def test_writer_holds_the_store_no_longer_than_a_commit(photos, path, monkeypatch):

@@ -80,6 +80,13 @@ def test_train_says_accuracy_with_its_interval(run, data):
     assert re.search(rb"Accuracy on \d+ pictures kept back: [\d.]+ % \(95 % interval [\d.]+-[\d.]+ %\)", out)
 
 
+def test_train_says_how_accuracy_was_measured(run, data):
+    assert b"Accuracy by cross-validation: " in run("train", data, "--test-share", "0")[1]
+    for path in data.glob("*/*[1-9].jpg"):
+        path.unlink()
+    assert b"Accuracy: not measured, too few pictures." in run("train", data)[1]
+
+
 def test_train_with_bad_files_is_done_with_exit_code_3(run, data):
     (data / "fish" / "text.jpg").write_text("words")
     code, out, err = run("train", data, "--json")

@@ -1,0 +1,48 @@
+import re
+import sys
+
+import pytest
+
+from retrain import progress
+from retrain.progress import SHORT, track
+
+
+@pytest.fixture(params=[False, True], ids=["off a terminal", "on a terminal"])
+def terminal(request, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: request.param)
+    return request.param
+
+
+def test_all_items_come_through(terminal):
+    with progress.shown():
+        assert list(track(iter(range(50)), "Counting", 50)) == list(range(50))
+
+
+def test_off_a_terminal_one_line_says_how_fast(monkeypatch, capsys):
+    with progress.shown():
+        list(track(range(50), "Counting", 50))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"Counting: 50 in \d+\.\d s \(\d+/s\)\n", err)
+
+
+def test_on_a_terminal_stdout_stays_clean(terminal, capsys):
+    with progress.shown():
+        list(track(range(50), "Counting", 50))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("total", "shown"), [(SHORT - 1, True), (50, False)])
+def test_short_or_unasked_work_says_nothing(terminal, capsys, total, shown):
+    if shown:
+        with progress.shown():
+            list(track(range(total), "Counting", total))
+    else:
+        list(track(range(total), "Counting", total))
+    assert capsys.readouterr().err == ""
+
+
+def test_an_error_ends_the_showing():
+    with pytest.raises(ZeroDivisionError), progress.shown():
+        list(track((1 / 0 for _ in range(50)), "Counting", 50))
+    assert not progress._shown
