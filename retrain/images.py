@@ -40,8 +40,11 @@ FORMATS = {
     "image/avif": "AVIF",
     "image/heic": "HEIF",
     "image/heif": "HEIF",
+    "image/heic-sequence": "HEIF",
+    "image/heif-sequence": "HEIF",
     "image/x-portable-bitmap": "PPM",
     "image/x-portable-greymap": "PPM",
+    "image/x-portable-graymap": "PPM",
     "image/x-portable-pixmap": "PPM",
 }
 PLUGINS = {"AVIF": "Avif", "BMP": "Bmp", "GIF": "Gif", "JPEG": "Jpeg", "PNG": "Png", "PPM": "Ppm", "TIFF": "Tiff"}

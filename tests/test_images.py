@@ -87,6 +87,7 @@ FORMATS = {
     "avif": (encode(RGB, "AVIF", quality=95, subsampling="4:4:4"), RGB, 12),
     "ppm": (encode(RGB, "PPM"), RGB, 0),
     "pgm": (encode(GRAY, "PPM"), GRAY, 0),
+    "pgm in letters": (b"P2\n3 1\n255\n0 100 255\n", Image.fromarray(np.uint8([[0, 100, 255]])), 0),
     "pbm": (encode(GRAY.convert("1"), "PPM"), GRAY.convert("1"), 0),
 }  # fmt: skip
 # Formats that tell apart where black is only from the content's own range.
@@ -334,6 +335,13 @@ def test_photos_lie_as_their_names_say(real_data):
 def test_heic_decodes(real_data):
     for path in (real_data / "messy").glob("heif--*"):
         assert np.asarray(decode(read(path))).std() > 5
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"hevc", b"msf1", b"mif1"])
+def test_heic_of_every_brand_decodes(real_data, brand):
+    data = read(real_data / "messy" / "heif--L_8__128x128.heif")
+    assert decode(data[:8] + brand + data[12:]).size == (128, 128)
 
 
 @pytest.mark.real
