@@ -34,7 +34,7 @@ from retrain.progress import track
 
 NAME = ".retrain-sort.jsonl"
 HEADER = {"tool": "retrain sort", "version": 1}
-BATCH = 100  # pictures brought to the disk together
+BATCH = 50  # pictures brought to the disk together: while that goes on, guessing waits
 # Between file systems, on file systems without hard links, and for files that are somebody else's.
 CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 

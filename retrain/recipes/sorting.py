@@ -81,7 +81,9 @@ def _check_folders(source, destination):
     if destination.exists() and not destination.is_dir():
         raise RetrainError(f"{destination} is a file, not a folder.", "Name a folder to sort into.")
     if _lies_in(destination, source) or _lies_in(source, destination):
-        raise RetrainError(f"{source} and {destination} lie in one another.", "Name a folder elsewhere to sort into.")
+        raise RetrainError(
+            f"{source} and {destination} are one folder, or one holds the other.", "Name another folder to sort into."
+        )
     return source, destination
 
 

@@ -257,6 +257,16 @@ def test_clash_of_sidecar_renames_the_pair(source, destination):
     assert {"elsa/one.xmp", "elsa/one-2.jpg", "elsa/one-2.xmp"} == set(files(destination, hidden=False))
 
 
+def test_name_too_long_for_a_number_is_cut_before_it(source, destination):
+    long = "é" * 123
+    for folder in "ab":
+        write(source / folder / f"{long}.jpg", f"elsa {folder}")
+        write(source / folder / f"{long}.jpg.xmp", f"about {folder}")
+    assert sort(source, destination)["errors"] == 0
+    names = {f"{long}.jpg", f"{long}.jpg.xmp", f"{long[:-1]}-2.jpg", f"{long[:-1]}-2.jpg.xmp"}
+    assert set(files(destination, hidden=False)) == {f"elsa/{name}" for name in names}
+
+
 def test_sidecar_follows_whole_name_before_stem(source, destination):
     write(source / "one.gif", "darth-vader 1")
     write(source / "one.jpg", "elsa 1")
