@@ -9,6 +9,7 @@ from retrain import progress
 from retrain.classifier import Classifier, find_pictures
 from retrain.cli import FILES_FAILED
 from retrain.cli.shared import AS_JSON, MODEL_DIR, print_json
+from retrain.errors import RetrainError
 from retrain.options import GuessOptions
 
 TOP_AS_TEXT = 5
@@ -51,7 +52,7 @@ def _guesses(classifier, paths):
         return [classifier.guess_bytes(sys.stdin.buffer.read())]
     files = list(find_pictures(paths))
     if not files:
-        click.echo("No files there.", err=True)
+        raise RetrainError(f"no files under {', '.join(paths)}.", "Name pictures, or folders that hold some.")
     return progress.track(classifier.guess_files(files), "Guessing", len(files))
 
 

@@ -158,11 +158,10 @@ def _info(result, confusion, dataset, embedded, search, options):
 
 
 def _write_legacy_labels(classes, path):
-    """`retrained_labels.txt`: the labels in the old form, numbered where two would be the same."""
+    """`retrained_labels.txt`: the labels in the old form, all numbered where two would be the same."""
     labels = [legacy_label(name) for name in classes]
-    for row, label in enumerate(labels):
-        if not label.strip() or labels.count(label) > 1:
-            labels[row] = f"{label.strip()} {row}".strip()
+    if len(set(labels)) < len(labels) or not all(label.strip() for label in labels):
+        labels = [f"{label.strip()} {row}".strip() for row, label in enumerate(labels)]
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.write_text("".join(f"{label}\n" for label in labels))

@@ -221,11 +221,9 @@ def test_empty_folder_is_one_clear_error(run, model_dir, tmp_path, command):
     assert is_one_clear_error(run(command, tmp_path / "empty"), "no pictures")
 
 
-def test_guess_of_an_empty_folder_says_so(run, model_dir, tmp_path):
+def test_guess_of_an_empty_folder_is_one_clear_error(run, model_dir, tmp_path):
     (tmp_path / "empty").mkdir()
-    code, out, err = run("guess", tmp_path / "empty")
-    assert (code, out) == (0, b"")
-    assert err.startswith("No files")
+    assert is_one_clear_error(run("guess", tmp_path / "empty"), "no files")
 
 
 def test_train_on_a_file_is_one_clear_error(run, picture):
