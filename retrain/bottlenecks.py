@@ -28,6 +28,9 @@ CREATE TABLE IF NOT EXISTS embeddings
     (sha256 BLOB, fingerprint TEXT, embedding BLOB, PRIMARY KEY (sha256, fingerprint));
 CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 BLOB) WITHOUT ROWID;
 """
+WAL = "journal_mode=WAL", "synchronous=NORMAL"
+# Network drives and some mounted folders have no shared memory, which WAL needs between processes.
+NO_WAL = "locking_mode=EXCLUSIVE", "journal_mode=DELETE", "locking_mode=NORMAL"
 
 log = logging.getLogger("retrain")
 
@@ -111,10 +114,10 @@ class Store:
 
     def _open(self):
         if self.path:
-            for attempt in (_connect, _connect_without_wal):
+            for pragmas in (WAL, NO_WAL):
                 try:
                     self.path.parent.mkdir(parents=True, exist_ok=True)
-                    return attempt(self.path)
+                    return _connect(self.path, pragmas)
                 except (sqlite3.OperationalError, OSError) as error:
                     problem = error
                 except sqlite3.DatabaseError as error:
@@ -149,25 +152,11 @@ def _stamp(status):
     return status.st_size, status.st_mtime_ns % 2**63
 
 
-def _connect(path):
+def _connect(path, pragmas):
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.executescript(SCHEMA)
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
-
-
-def _connect_without_wal(path):
-    # Network drives and some mounted folders have no shared memory, which WAL needs between processes.
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
-    try:
-        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-        connection.execute("PRAGMA journal_mode=DELETE")
-        connection.execute("PRAGMA locking_mode=NORMAL")
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
         connection.executescript(SCHEMA)
     except sqlite3.Error:
         connection.close()
@@ -217,16 +206,18 @@ def _embed_file(path, backbones, store):
     try:
         status = os.stat(path)
         digest = store.digest_of(path, status)
-        found = digest and _stored(digest, backbones, store)
-        if found:
-            return _Known(digest, found, False, None)
+        stored = _stored(digest, backbones, store) if digest else [None]
+        if _complete(stored):
+            return _Known(digest, stored, False, None)
         data = read(path)
         digest = hashlib.sha256(data).digest()
-        found = _stored(digest, backbones, store)
-        if found:
-            return _Known(digest, found, False, status)
+        stored = _stored(digest, backbones, store)
+        if _complete(stored):
+            return _Known(digest, stored, False, status)
         image = decode(data)
-        return _Known(digest, [_embed(image, backbone) for backbone in backbones], True, status)
+        pairs = zip(stored, backbones, strict=True)
+        embeddings = [_embed(image, backbone) if known is None else known for known, backbone in pairs]
+        return _Known(digest, embeddings, True, status)
     except ImageError as error:
         return error
     except OSError as error:
@@ -234,8 +225,11 @@ def _embed_file(path, backbones, store):
 
 
 def _stored(digest, backbones, store):
-    found = [store.get(digest, backbone.fingerprint) for backbone in backbones]
-    return None if any(embedding is None for embedding in found) else found
+    return [store.get(digest, backbone.fingerprint) for backbone in backbones]
+
+
+def _complete(embeddings):
+    return all(embedding is not None for embedding in embeddings)
 
 
 def _embed(image, backbone):

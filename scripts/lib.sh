@@ -88,5 +88,8 @@ run_retrain() {
     *) die 2 "RETRAIN_RUNTIME is '$RETRAIN_RUNTIME'." "It may be auto, docker or local." ;;
   esac
   is_set_up requirements.txt || "$root/scripts/setup.sh" </dev/null >&2
+  # What to type for the next command: a clone has none on the PATH.
+  RETRAIN_PROGRAM=$root/.venv/bin/retrain
+  export RETRAIN_PROGRAM=${RETRAIN_PROGRAM#"$PWD"/}
   exec "$root/.venv/bin/retrain" "$@"
 }

@@ -104,6 +104,15 @@ def test_backbones_have_embeddings_of_their_own(photos, path):
     assert embed(photos, path, two).computed == 0
 
 
+def test_backbone_added_later_computes_its_own_embeddings_alone(photos, path):
+    first, added = Colors("first"), Colors("added", scale=2)
+    expected = embed(photos, path, first).embeddings[0]
+    both = embed(photos, path, first, added)
+    assert (first.seen, added.seen) == (10, 10)
+    assert np.array_equal(both.embeddings[0], expected)
+    assert np.array_equal(both.embeddings[1], 2 * expected)
+
+
 def test_two_backbones_decode_once(photos, path, monkeypatch):
     decoded = []
     monkeypatch.setattr(bottlenecks, "decode", lambda data, real=bottlenecks.decode: decoded.append(1) or real(data))

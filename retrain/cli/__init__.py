@@ -4,6 +4,8 @@ import importlib
 import io
 import logging
 import os
+import re
+import shlex
 import sys
 
 import click
@@ -53,6 +55,11 @@ def cli(debug):
     """
 
 
+def program():
+    """How the user can call retrain: the wrappers of a clone say where it is."""
+    return shlex.quote(os.environ.get("RETRAIN_PROGRAM", "retrain"))
+
+
 def main():
     """Run the command line and exit: 0 done, 1 an error, 2 usage, 3 some files failed, 130 interrupted."""
     _open_closed_streams()
@@ -77,7 +84,7 @@ def main():
             raise
         click.echo(f"Error: {error}", err=True)
         if error.hint:
-            click.echo(f"Hint: {error.hint}", err=True)
+            click.echo(f"Hint: {re.sub('^retrain(?= )', lambda _: program(), error.hint)}", err=True)
         code = error.exit_code
     except OSError as error:  # what no command foresaw, such as a full disk behind stdout
         if "--debug" in sys.argv:

@@ -4,6 +4,7 @@ import shlex
 
 import click
 
+from retrain.cli import program
 from retrain.options import SampleOptions
 
 
@@ -27,4 +28,4 @@ def command(out, **options):
 
     paths = draw_sample(out, SampleOptions(**options))
     click.echo(f"{len(paths)} pictures of {len(SUBJECTS)} classes ({', '.join(SUBJECTS)}) drawn into {out}")
-    click.echo(f"Next: retrain train {shlex.quote(out)}")
+    click.echo(f"Next: {program()} train {shlex.quote(out)}")

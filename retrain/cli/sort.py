@@ -5,7 +5,7 @@ import shlex
 import click
 
 from retrain import progress
-from retrain.cli import FILES_FAILED
+from retrain.cli import FILES_FAILED, program
 from retrain.cli.shared import AS_JSON, MODEL_DIR, print_json
 from retrain.options import SortOptions
 from retrain.recipes.sorting import LAYOUTS, MODES, sort_dir, undo_sort
@@ -77,7 +77,7 @@ def _print(result, dst):
     for name, count in rows.items():
         click.echo(f"{name:{width}} {count:7}")
     if "plan" not in result:
-        click.echo(f"Undo: retrain sort --undo {shlex.quote(dst)}")
+        click.echo(f"Undo: {program()} sort --undo {shlex.quote(dst)}")
 
 
 def _undo(dst, as_json):

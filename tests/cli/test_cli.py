@@ -221,6 +221,11 @@ def test_empty_folder_is_one_clear_error(run, model_dir, tmp_path, command):
     assert is_one_clear_error(run(command, tmp_path / "empty"), "no pictures")
 
 
+def test_hint_names_the_command_as_the_wrappers_call_it(run, picture, monkeypatch):
+    monkeypatch.setenv("RETRAIN_PROGRAM", "my clone/.venv/bin/retrain")
+    assert run("guess", picture)[2].endswith("Hint: 'my clone/.venv/bin/retrain' train DATA makes one.\n")
+
+
 def test_guess_of_an_empty_folder_is_one_clear_error(run, model_dir, tmp_path):
     (tmp_path / "empty").mkdir()
     assert is_one_clear_error(run("guess", tmp_path / "empty"), "no files")

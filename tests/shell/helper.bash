@@ -28,6 +28,7 @@ install_fake_retrain() {
 printf '%s\0' "$@" >"$RECORD"
 printf '%s' "${TF_FILES-unset}" >"$RECORD.tf_files"
 printf '%s' "$PWD" >"$RECORD.pwd"
+printf '%s' "$RETRAIN_PROGRAM" >"$RECORD.program"
 printf '%s' "$$" >"$RECORD.pid"
 [ -z "${FAKE_CAT-}" ] || cat
 exit "${FAKE_EXIT-0}"

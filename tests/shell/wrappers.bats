@@ -87,6 +87,13 @@ setup() {
   done
 }
 
+@test "retrain is told how its user calls it from here" {
+  "$project/guess.sh" a.jpg
+  [ "$(cat "$RECORD.program")" = "$project/.venv/bin/retrain" ]
+  (cd "$project" && ./guess.sh a.jpg)
+  [ "$(cat "$RECORD.program")" = .venv/bin/retrain ]
+}
+
 @test "guessDir.sh undoes" {
   "$project/guessDir.sh" --undo 'my out'
   called_with sort --undo 'my out' --
