@@ -7,6 +7,7 @@ problem, and folds both into the weights, so that a saved head is one matrix and
 from collections import defaultdict
 from contextlib import nullcontext
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 
@@ -52,15 +53,16 @@ def normalize(parts):
     return np.concatenate([part / (length * scale) for part, length in zip(parts, lengths, strict=True)], axis=1)
 
 
-def search_C(embeddings, labels, hashes, classes):
+def search_C(embeddings, labels, hashes, classes, seed=0):
     """Choose C by the log-loss of out-of-fold predictions.
 
     embeddings: float32 (n, D), normalized.  labels: int (n,) below `classes`.  hashes: bytes of each row's group,
-    equal ones stay in one fold.  Returns Search; its rows are empty where no class has two groups.
+    equal ones stay in one fold.  seed: another one deals other folds.
+    Returns Search; its rows are empty where no class has two groups.
     """
     rows = _sample(labels, hashes) if len(labels) > SEARCH_ROWS else np.arange(len(labels))
     embeddings, labels = embeddings[rows], labels[rows]
-    folds = make_folds(labels, [hashes[row] for row in rows])
+    folds = make_folds(labels, [hashes[row] for row in rows], seed)
     scored = np.flatnonzero(folds >= 0)
     if not len(scored):
         return Search(DEFAULT_C, scored, np.empty((0, classes), np.float32))
@@ -106,7 +108,7 @@ def fit_path(embeddings, labels, classes, strengths, tolerance=TOLERANCE):
         yield Head(full_weights, full_intercept)
 
 
-def make_folds(labels, hashes):
+def make_folds(labels, hashes, seed=0):
     """Fold of each row, classes spread evenly, equal hashes together; -1 for rows that every fold learns from.
 
     Those are a class's only group, without which the class would be unknown, and groups in two classes at once.
@@ -116,7 +118,7 @@ def make_folds(labels, hashes):
     owners, groups = defaultdict(set), defaultdict(list)
     for label, digest in zip(labels, hashes, strict=True):
         owners[digest].add(label)
-    for digest in sorted(owners):
+    for digest in sorted(owners, key=lambda digest: sha256(b"%d " % seed + digest).digest()):
         if len(owners[digest]) == 1:
             groups[min(owners[digest])].append(digest)
     fold_of = {

@@ -27,7 +27,7 @@ class TrainOptions:
     only: tuple[str, ...] = ()  # classes; none: all
     test_share: float = 0.1  # of the pictures, kept back to measure
     validation_share: float = 0.1
-    seed: int = 0
+    seed: int = 0  # deals the folds of cross-validation
     report: bool = True
 
 

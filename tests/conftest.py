@@ -67,6 +67,16 @@ def model_dir(trained, tmp_path):
 
 
 @pytest.fixture
+def data(request, sample, tmp_path):
+    """Two classes of six pictures, or as many as the test's module says, to be changed at will."""
+    for name in ("fish", "tree"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for path in sorted((sample / name).iterdir())[: getattr(request.module, "PICTURES_A_CLASS", 6)]:
+            shutil.copy(path, tmp_path / "data" / name)
+    return tmp_path / "data"
+
+
+@pytest.fixture
 def picture(sample):
     return sample / "tree" / "tree-000.jpg"
 

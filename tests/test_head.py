@@ -120,6 +120,14 @@ def test_many_rows_have_three_folds():
     assert make_folds(np.arange(2_100) % 2, digests(range(2_100))).max() == 2
 
 
+def test_another_seed_deals_other_folds():
+    labels = np.repeat([0, 1], 50)
+    hashes = [f"{n:032}".encode() for n in range(100)]
+    first, same, other = (make_folds(labels, hashes, seed) for seed in (0, 0, 1))
+    assert np.array_equal(first, same)
+    assert not np.array_equal(first, other)
+
+
 def test_folds_see_hashes_not_order():
     labels, hashes = np.arange(40) % 2, digests(range(40))
     order = np.random.default_rng(0).permutation(40)

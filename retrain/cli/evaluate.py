@@ -3,8 +3,7 @@
 import click
 
 from retrain import progress
-from retrain.cli import FILES_FAILED
-from retrain.cli.shared import AS_JSON, MODEL_DIR, ONLY, accuracy_line, percent, print_json, report_skipped
+from retrain.cli.shared import AS_JSON, MODEL_DIR, ONLY, accuracy_line, percent, show
 from retrain.options import EvaluateOptions
 
 
@@ -28,13 +27,7 @@ def command(data, as_json, **options):
 
     with progress.shown():
         result = evaluate(data, EvaluateOptions(**options))
-    report_skipped(result["skipped"])
-    if as_json:
-        print_json(result)
-    else:
-        _print(result)
-    if result["skipped"]:
-        raise SystemExit(FILES_FAILED)
+    show(result, as_json, _print)
 
 
 def _print(result):

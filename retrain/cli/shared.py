@@ -4,14 +4,21 @@ import json
 
 import click
 
+from retrain.cli import FILES_FAILED
+
+NAMED = 10  # skipped files named on a terminal
+
 MODEL_DIR = click.option(
     "--model-dir", metavar="FOLDER", help="The model's folder.  [default: $TF_FILES/model, or tf_files/model]"
 )
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-ONLY = click.option(
-    "--only", metavar="CLASS,…", default="", callback=lambda _, __, value: tuple(filter(None, value.split(","))),
-    help="Only these classes.",
-)  # fmt: skip
+
+
+def _names(_context, _parameter, value):
+    return tuple(filter(None, map(str.strip, value.split(","))))
+
+
+ONLY = click.option("--only", metavar="CLASS,…", default="", callback=_names, help="Only these classes.")
 
 
 def print_json(value):
@@ -30,11 +37,18 @@ def accuracy_line(result):
     return f"{percent(result['accuracy'])} (95 % interval {100 * low:.1f}-{percent(high)})"
 
 
-def report_skipped(skipped, shown=10):
-    """Name the files that were no pictures, on stderr."""
-    for row in skipped[:shown]:
+def show(result, as_json, print_text):
+    """Print a result, name on stderr the files that were no pictures, and let the exit code tell of them."""
+    skipped = result["skipped"]
+    for row in skipped[:NAMED]:
         click.echo(f"skipped {row['path']}: {row['reason']}", err=True)
-    if len(skipped) > shown:
-        click.echo(f"… and {len(skipped) - shown} more; --json lists them all.", err=True)
+    if len(skipped) > NAMED:
+        click.echo(f"… and {len(skipped) - NAMED} more; --json lists them all.", err=True)
     if skipped:
         click.echo(f"{len(skipped)} file(s) skipped.", err=True)
+    if as_json:
+        print_json(result)
+    else:
+        print_text(result)
+    if skipped:
+        raise SystemExit(FILES_FAILED)

@@ -3,8 +3,7 @@
 import click
 
 from retrain import progress
-from retrain.cli import FILES_FAILED
-from retrain.cli.shared import AS_JSON, MODEL_DIR, ONLY, accuracy_line, print_json, report_skipped
+from retrain.cli.shared import AS_JSON, MODEL_DIR, ONLY, accuracy_line, show
 from retrain.options import QUALITIES, TrainOptions
 
 
@@ -21,7 +20,9 @@ from retrain.options import QUALITIES, TrainOptions
     "--test-share", type=click.FloatRange(0, 0.9), default=TrainOptions.test_share, show_default=True,
     help="Share of the pictures kept back to measure. 0: train on all, measure by cross-validation.",
 )  # fmt: skip
-@click.option("--seed", type=int, default=TrainOptions.seed, show_default=True, help="For whatever is drawn at random.")
+@click.option(
+    "--seed", type=int, default=TrainOptions.seed, show_default=True, help="Deals the folds of cross-validation."
+)
 @click.option("--report/--no-report", default=TrainOptions.report, help="Write report.html beside the model.")
 @AS_JSON
 def command(data, as_json, **options):
@@ -37,13 +38,7 @@ def command(data, as_json, **options):
 
     with progress.shown():
         result = train(data, TrainOptions(**options))
-    report_skipped(result["skipped"])
-    if as_json:
-        print_json(result)
-    else:
-        _print(result)
-    if result["skipped"]:
-        raise SystemExit(FILES_FAILED)
+    show(result, as_json, _print)
 
 
 def _print(result):

@@ -51,7 +51,7 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
     learned = np.array(sorted(np.flatnonzero(~tested), key=lambda row: (labels[row], embedded.digests[row])))
     learned_digests = [embedded.digests[row] for row in learned]
     classes = len(dataset.classes)
-    search = search_C(embeddings[learned], labels[learned], learned_digests, classes)
+    search = search_C(embeddings[learned], labels[learned], learned_digests, classes, options.seed)
     out_of_fold = search.logits, labels[learned][search.rows]
     temperature = fit_temperature(*out_of_fold) if len(search.rows) else 1.0
     head = fit_head(embeddings[learned], labels[learned], classes, search.C)

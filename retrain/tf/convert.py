@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from retrain.backbones import BACKBONES
+from retrain.backbones.registry import BACKBONES
 from retrain.backbones.weights import read_pth
 from retrain.errors import RetrainError
 from retrain.tf import efficientnet_lite

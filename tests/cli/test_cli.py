@@ -55,16 +55,6 @@ def is_one_clear_error(result, *words):
     return True
 
 
-@pytest.fixture
-def data(sample, tmp_path):
-    """Two classes of six pictures."""
-    for name in ("fish", "tree"):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        for path in sorted((sample / name).iterdir())[:6]:
-            shutil.copy(path, tmp_path / "data" / name)
-    return tmp_path / "data"
-
-
 def test_train_prints_one_json_object(run, data):
     code, out, err = run("train", data, "--json")
     result = json.loads(out)

@@ -15,16 +15,6 @@ def messages(caplog):
     return caplog
 
 
-@pytest.fixture
-def data(sample, tmp_path):
-    """Six pictures of each of two classes, to be changed at will."""
-    for name in ("fish", "tree"):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        for path in sorted((sample / name).iterdir())[:6]:
-            shutil.copy(path, tmp_path / "data" / name)
-    return tmp_path / "data"
-
-
 def test_scores_are_those_of_the_guesses(data, model_dir):
     result = evaluate(data, EvaluateOptions(threshold=0.8))
     guesses = [(guess.path.split("/")[-2], guess) for guess in Classifier.load().guess([data])]

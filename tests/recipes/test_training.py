@@ -17,22 +17,13 @@ from retrain.model import load_model
 from retrain.recipes import training
 
 PLAIN = TrainOptions(report=False)
+PICTURES_A_CLASS = 12  # of the fixture `data`
 
 
 @pytest.fixture(autouse=True)
 def messages(caplog):
     caplog.set_level(logging.INFO, "retrain")
     return caplog
-
-
-@pytest.fixture
-def data(sample, tmp_path):
-    """Two classes of twelve pictures, to be changed at will."""
-    for name in ("fish", "tree"):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        for path in sorted((sample / name).iterdir())[:12]:
-            shutil.copy(path, tmp_path / "data" / name)
-    return tmp_path / "data"
 
 
 def copy(data, source, name):
