@@ -28,7 +28,7 @@ from retrain.recipes.sorting import LAYOUTS, MODES, sort_dir, undo_sort
 )  # fmt: skip
 @MODEL_DIR
 @click.option("--dry-run", is_flag=True, default=SortOptions.dry_run, help="Print what would go where, change nothing.")
-@click.option("--undo", metavar="DST", help="Put everything back that was sorted into DST.")
+@click.option("--undo", metavar="DST", help="Take back all that was sorted into DST.")
 @AS_JSON
 @click.pass_context
 def command(ctx, src, dst, undo, as_json, **options):
@@ -86,7 +86,7 @@ def _undo(dst, as_json):
     if as_json:
         print_json(result)
     else:
-        click.echo(f"{result['restored']} file(s) put back.")
+        click.echo(f"{result['restored']} file(s) undone.")
         for row in result["left"]:
             click.echo(f"{row['path']}: {row['reason']}")
     if result["left"]:
