@@ -17,7 +17,7 @@ from keras import layers  # noqa: E402
 from sklearn.linear_model import LogisticRegressionCV  # noqa: E402
 from sklearn.model_selection import train_test_split  # noqa: E402
 
-C_GRID = [1.0, 10.0, 30.0, 100.0, 300.0]
+C_GRID = [3.0, 30.0, 300.0]
 SIZE = (224, 224)
 
 data, backbone_file, out = sys.argv[1:]
