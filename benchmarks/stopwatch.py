@@ -5,7 +5,7 @@ import os
 import time
 
 from retrain import cli
-from retrain.cli import train as train_command
+from retrain.cli import shared
 from retrain.recipes import training
 
 STEPS = {
@@ -39,5 +39,5 @@ def print_json(result):
 for stage, names in STEPS.items():
     for name in names:
         setattr(training, name, timed(getattr(training, name), stage))
-train_command.print_json = print_json
+shared.print_json = print_json
 cli.main()
