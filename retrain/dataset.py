@@ -191,6 +191,14 @@ def warn_of_small_classes(dataset):
             log.warning("class %s has only %d pictures; %d or more are better.", name, count, FEW_IMAGES)
 
 
+def labels_of_groups(labels, hashes):
+    """{hash of a group: set of the labels that its rows have}, in the order of first appearance."""
+    found = defaultdict(set)
+    for label, digest in zip(labels, hashes, strict=True):
+        found[digest].add(label)
+    return found
+
+
 def split(labels, hashes, *, test_share=0.1, validation_share=0.1):
     """Part of each picture by the hash of its content, so that moving or renaming data moves nothing between parts.
 
@@ -203,9 +211,7 @@ def split(labels, hashes, *, test_share=0.1, validation_share=0.1):
         digest: TESTING if at < test_share else VALIDATION if at < test_share + validation_share else TRAINING
         for digest, at in place.items()
     }
-    owners, groups = defaultdict(set), defaultdict(set)
-    for label, digest in zip(labels, hashes, strict=True):
-        owners[digest].add(label)
+    owners, groups = labels_of_groups(labels, hashes), defaultdict(set)
     for digest, found in owners.items():
         if len(found) > 1:
             parts[digest] = TRAINING

@@ -11,6 +11,7 @@ from hashlib import sha256
 
 import numpy as np
 
+from retrain.dataset import labels_of_groups
 from retrain.metrics import log_loss
 
 C_GRID = (3.0, 30.0, 300.0)  # inverse regularisation strengths; the loss is flat between them
@@ -115,9 +116,7 @@ def make_folds(labels, hashes, seed=0):
     Three folds above 2,000 rows, else five.  Returns int (n,).
     """
     count = 5 if len(labels) <= 2_000 else 3
-    owners, groups = defaultdict(set), defaultdict(list)
-    for label, digest in zip(labels, hashes, strict=True):
-        owners[digest].add(label)
+    owners, groups = labels_of_groups(labels, hashes), defaultdict(list)
     for digest in sorted(owners, key=lambda digest: sha256(b"%d " % seed + digest).digest()):
         if len(owners[digest]) == 1:
             groups[min(owners[digest])].append(digest)

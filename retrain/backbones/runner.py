@@ -13,6 +13,8 @@ from retrain.backbones.registry import find_spec
 from retrain.errors import RetrainError
 from retrain.images import DECODER_VERSION, to_input
 
+POOLED, FEATURE_MAP = 2, 4  # dimensions of the two outputs of every network
+
 _loading = threading.Lock()
 
 
@@ -45,23 +47,27 @@ class Backbone:
 
     def embed(self, images):
         """images: uint8 (N, H, W, 3).  Returns embeddings float32 (N, D)."""
-        return np.stack([self._run(image)[0] for image in images])
+        return np.stack([self._run(image, POOLED) for image in images])
 
     def feature_maps(self, images):
         """images: uint8 (N, H, W, 3).  Returns float32 (N, h, w, D); its mean over h and w is the embedding."""
-        return np.stack([self._run(image)[1] for image in images])
+        return np.stack([self._run(image, FEATURE_MAP) for image in images])
 
-    def _run(self, image):
+    def _run(self, image, dimensions):
+        """The output of that many dimensions for one picture, without the first: float32 (D,) or (h, w, D)."""
         if not hasattr(self._thread, "interpreter"):
-            self._thread.interpreter = _interpreter(self.content, self.spec)
-        interpreter = self._thread.interpreter
-        entry = interpreter.get_input_details()[0]
+            interpreter = _interpreter(self.content, self.spec)
+            self._thread.entry = interpreter.get_input_details()[0]
+            outputs = interpreter.get_output_details()
+            self._thread.outputs = {len(output["shape"]): output["index"] for output in outputs}
+            self._thread.interpreter = interpreter
+        interpreter, entry = self._thread.interpreter, self._thread.entry
         if entry["dtype"] != np.uint8:
             image = (image.astype(np.float32) - np.float32(self.spec.mean)) / np.float32(self.spec.scale)
         interpreter.set_tensor(entry["index"], image[None])
         interpreter.invoke()
-        outputs = sorted(interpreter.get_output_details(), key=lambda output: len(output["shape"]))
-        return [interpreter.get_tensor(output["index"])[0] for output in outputs]
+        # The map is fifty times as large as the vector: it is copied only where it is wanted.
+        return interpreter.get_tensor(self._thread.outputs[dimensions])[0]
 
 
 def _interpreter(content, spec):

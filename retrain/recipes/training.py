@@ -70,7 +70,6 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
         "images": len(dataset),
         "skipped": skipped_rows(embedded),
         "computed": embedded.computed,
-        "seconds": round(time.perf_counter() - start, 3),
         "quality": options.quality,
         "backbone": name,
         "model_dir": str(model_dir),
