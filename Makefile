@@ -10,6 +10,7 @@ SHELL_FILES = train.sh guess.sh guessDir.sh scripts/*.sh tests/shell/*.bash test
 DOCS = ARCHITECTURE.md docs/commands.md
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	--group build pyproject.toml
+TRAINING = scikit-learn scipy joblib narwhals threadpoolctl
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-full setup-dev train guess sort evaluate demo doctor test lint format bench docs lock
@@ -72,4 +73,6 @@ docs: setup-dev ## Write the command reference and the map of the modules anew
 lock: setup-dev ## Pin the packages anew; ARGS=--upgrade takes the newest
 	$(LOCK) $(ARGS) --extra tf --group dev -o requirements-dev.txt
 	$(LOCK) --extra tf -c requirements-dev.txt -o requirements-full.txt
+	$(LOCK) --extra tf --extra gpu -c requirements-dev.txt -o requirements-gpu.txt
 	$(LOCK) -c requirements-dev.txt -o requirements.txt
+	$(LOCK) $(TRAINING:%=--no-emit-package %) -c requirements-dev.txt -o requirements-guess.txt

@@ -87,9 +87,10 @@ def read(path):
 def sniff(data):
     """Media type of the content, such as `image/jpeg`, by libmagic."""
     if not hasattr(_thread, "magic"):
-        import magic  # one a thread: libmagic's handle is not shared
+        import pylibmagic  # noqa: F401, I001 - makes python-magic find the libmagic that it brings
+        import magic
 
-        _thread.magic = magic.Magic(mime=True)
+        _thread.magic = magic.Magic(mime=True)  # one a thread: libmagic's handle is not shared
     try:
         return _thread.magic.from_buffer(data[:SNIFF_BYTES])
     except Exception as error:  # libmagic gives up on some hostile headers

@@ -7,7 +7,7 @@
 #   ./guess.sh --top 1 image.jpg
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
-split "$@"
+read_command_line "$@"
 [ ${#paths[@]} -gt 0 ] || usage
 if [ ${#paths[@]} = 2 ] && is_tf_files "${paths[0]}"; then
   export TF_FILES=${paths[0]}

@@ -7,7 +7,7 @@
 #   ./guessDir.sh --threshold 0.8 holiday sorted
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
-split "$@"
+read_command_line "$@"
 case ${#paths[@]} in
   0) [ ${#options[@]} -gt 0 ] || usage ;;
   1) paths+=(sorted) ;;

@@ -1,8 +1,10 @@
 # shellcheck shell=bash
-# What the wrappers share: help, messages, options and paths, where to run.
+# What the wrappers share: help, messages, options and paths, where retrain runs.
 # Sourced. Runs on bash 3.2, which macOS still brings; there an empty array is unset, hence ${a[@]+"${a[@]}"}.
 
 root=$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null && pwd)
+
+source "$root/scripts/container.sh"
 
 say() {
   printf 'retrain: %s\n' "$*" >&2
@@ -24,6 +26,19 @@ usage() {
   exit 2
 }
 
+# The command line of a wrapper: its help, or `options` and `paths`.
+read_command_line() {
+  local option
+  split "$@"
+  for option in ${options[@]+"${options[@]}"}; do
+    case $option in -h | --help)
+      help
+      exit
+      ;;
+    esac
+  done
+}
+
 # Split a command line into `options` and `paths`, so that -- can stand between them.
 split() {
   options=() paths=()
@@ -34,21 +49,27 @@ split() {
         paths+=("$@")
         return
         ;;
-      -h | --help)
-        help
-        exit
-        ;;
-      --backbone | --layout | --mode | --model-dir | --only | --quality | --seed | --test-share | --threshold | --top | --undo)
-        options+=("$1" ${2+"$2"})
-        [ $# = 1 ] || shift
-        ;;
-      -?*) # a photo may be called "-1.jpg"
-        if [ -e "$1" ]; then paths+=("$1"); else options+=("$1"); fi
+      -?*)
+        if takes_value "$1"; then
+          options+=("$1" ${2+"$2"})
+          [ $# = 1 ] || shift
+        elif [ -e "$1" ]; then # a photo may be called "-1.jpg"
+          paths+=("$1")
+        else
+          options+=("$1")
+        fi
         ;;
       *) paths+=("$1") ;;
     esac
     shift
   done
+}
+
+takes_value() {
+  case $1 in
+    --backbone | --layout | --mode | --model-dir | --only | --per-class | --quality | --seed | --size | --test-share | --threshold | --top | --undo) ;;
+    *) return 1 ;;
+  esac
 }
 
 is_tf_files() {
@@ -64,32 +85,27 @@ made_here() {
   [ -x "$root/.venv/bin/python" ] && [ "$(cat -- "$root/.venv/made-in" 2>/dev/null)" = "$root" ]
 }
 
-# The container engine that answers within two seconds, or nothing.
-engine() {
-  local name
-  for name in docker podman; do
-    if command -v "$name" >/dev/null && perl -e 'alarm 2; exec @ARGV' "$name" version >/dev/null 2>&1; then
-      echo "$name"
-      return
-    fi
-  done
-}
-
 # run_retrain ARGUMENT…: become the retrain command, in the place that RETRAIN_RUNTIME names.
 run_retrain() {
-  local found
+  # What to type for the next command: a clone has none on the PATH.
+  RETRAIN_PROGRAM=$root/scripts/retrain.sh
+  export RETRAIN_PROGRAM=${RETRAIN_PROGRAM#"$PWD"/}
+  find_runtime
+  [ -z "$engine" ] || run_in_container "$@"
+  is_set_up requirements.txt || "$root/scripts/setup.sh" </dev/null >&2
+  [ "$1" != shell ] || PATH=$root/.venv/bin:$PATH exec "${SHELL:-bash}" "${@:2}"
+  exec "$root/.venv/bin/retrain" "$@"
+}
+
+# find_runtime: set `engine`; to nothing where retrain is to run in .venv.
+find_runtime() {
+  engine=
   case ${RETRAIN_RUNTIME:-auto} in
     local) ;;
-    auto)
-      found=$(engine)
-      [ -z "$found" ] || say "$found is there, but this version has no image for it: running in .venv"
+    auto) find_engine docker podman || : ;;
+    docker | podman)
+      find_engine "$RETRAIN_RUNTIME" || die 1 "$RETRAIN_RUNTIME does not answer." "RETRAIN_RUNTIME=local runs in .venv."
       ;;
-    docker) die 1 "this version has no container image to run in." "RETRAIN_RUNTIME=local runs in .venv." ;;
-    *) die 2 "RETRAIN_RUNTIME is '$RETRAIN_RUNTIME'." "It may be auto, docker or local." ;;
+    *) die 2 "RETRAIN_RUNTIME is '$RETRAIN_RUNTIME'." "It may be auto, docker, podman or local." ;;
   esac
-  is_set_up requirements.txt || "$root/scripts/setup.sh" </dev/null >&2
-  # What to type for the next command: a clone has none on the PATH.
-  RETRAIN_PROGRAM=$root/.venv/bin/retrain
-  export RETRAIN_PROGRAM=${RETRAIN_PROGRAM#"$PWD"/}
-  exec "$root/.venv/bin/retrain" "$@"
 }

@@ -5,7 +5,7 @@
 #   ./train.sh --quality good
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
-split "$@"
+read_command_line "$@"
 [ ${#paths[@]} -le 1 ] || usage
 export TF_FILES=${paths[0]:-${TF_FILES:-tf_files}}
 run_retrain train ${options[@]+"${options[@]}"} -- "$TF_FILES/data"

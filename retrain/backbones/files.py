@@ -1,6 +1,7 @@
-"""Where a backbone's LiteRT file is: inside this package, or built once into the user's cache folder."""
+"""Where a backbone's LiteRT file is: in this package, in the container image, or built once into the user's cache."""
 
 import hashlib
+import sys
 import tempfile
 from contextlib import suppress
 from importlib import resources
@@ -12,6 +13,7 @@ from retrain.errors import RetrainError
 
 BUILD_VERSION = 1  # bump when the same weights are built into another file
 SHIPPED = resources.files("retrain.backbones") / "shipped"
+INSTALLED = Path(sys.prefix) / "share/retrain/backbones"  # built into a container image
 
 
 def cache_folder():
@@ -30,10 +32,11 @@ def litert_file(spec):
 
 def find_cached(spec):
     """Path of the built file, or None.  Each carries a prefix of its own sha256 in its name."""
-    for path in sorted(cache_folder().glob(f"{_stem(spec)}.*.tflite")):
-        with suppress(OSError):
-            if path.name == _cached_name(spec, path.read_bytes()):
-                return path
+    for folder in (INSTALLED, cache_folder()):
+        for path in sorted(folder.glob(f"{_stem(spec)}.*.tflite")):
+            with suppress(OSError):
+                if path.name == _cached_name(spec, path.read_bytes()):
+                    return path
     return None
 
 

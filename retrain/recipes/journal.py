@@ -20,6 +20,7 @@ import io
 import json
 import os
 import shutil
+import sys
 from collections import defaultdict
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -376,3 +377,13 @@ def _locked(folder):
         yield
     finally:
         os.close(handle)
+
+
+def folder_of_sources(folder):
+    """The deepest folder that holds every place where the files came from, for they go back there; None without any."""
+    sources = [str(Path(entry.source).parent) for entry in Journal(folder).entries.values()]
+    return os.path.commonpath(sources) if sources else None
+
+
+if __name__ == "__main__":  # asked by the shell wrappers, which have to mount that folder for an undo
+    sys.stdout.buffer.write(os.fsencode(folder_of_sources(sys.argv[1]) or ""))

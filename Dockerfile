@@ -1,0 +1,91 @@
+# retrain in a container:
+#
+#   guess   LiteRT and numpy: guesses and sorts                  make image
+#   full    scikit-learn and TensorFlow as well: does it all     make image
+#   gpu     CUDA as well, for NVIDIA cards (x86-64)              make image-gpu
+#
+# `make test-image` runs what was built as it is meant to be run: by any user, with no network, no capabilities and
+# nothing to write to but the folders that are mounted.
+ARG BASE_IMAGE=debian:trixie-slim
+
+FROM ${BASE_IMAGE} AS base
+LABEL org.opencontainers.image.title=retrain \
+      org.opencontainers.image.description="Teaches an image classifier your own categories, in seconds" \
+      org.opencontainers.image.licenses=Apache-2.0
+# python3: the interpreter
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends python3 \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/log/* /usr/share/doc/* \
+    && useradd --uid 1000 --no-create-home --home-dir /tmp retrain
+# A user who is not in /etc/passwd still has a home; nothing needs to be written there.
+ENV PATH=/usr/lib/retrain/bin:$PATH HOME=/tmp LANG=C.UTF-8
+WORKDIR /work
+ENTRYPOINT ["retrain"]
+CMD ["--help"]
+# Only a server has a health of its own to tell.
+HEALTHCHECK --start-period=30s --timeout=10s CMD ["python3", "-c", "import urllib.request as u; \
+    b'serve' in open('/proc/1/cmdline', 'rb').read().split(b'\\0') and u.urlopen('http://127.0.0.1:8080/health')"]
+
+# What builds the images and does not stay in them
+FROM base AS tools
+# python3-venv: brings pip
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends python3-venv \
+    && python3 -m venv /tools \
+    && python3 -m venv --without-pip /usr/lib/retrain
+
+FROM base AS guess-packages
+COPY --from=tools /usr/lib/retrain /usr/lib/retrain
+RUN --mount=from=tools,source=/tools,target=/tools --mount=type=cache,target=/root/.cache \
+    --mount=source=requirements-guess.txt,target=/requirements.txt \
+    /tools/bin/pip --python /usr/lib/retrain install -qq --require-hashes -r /requirements.txt
+
+FROM guess-packages AS full-packages
+RUN --mount=from=tools,source=/tools,target=/tools --mount=type=cache,target=/root/.cache \
+    --mount=source=requirements-full.txt,target=/requirements.txt \
+    /tools/bin/pip --python /usr/lib/retrain install -qq --require-hashes -r /requirements.txt
+
+FROM full-packages AS gpu-packages
+RUN --mount=from=tools,source=/tools,target=/tools --mount=type=cache,target=/root/.cache \
+    --mount=source=requirements-gpu.txt,target=/requirements.txt \
+    /tools/bin/pip --python /usr/lib/retrain install -qq --require-hashes -r /requirements.txt
+
+# The backbones that are not shipped: built once, here, so that no container needs the network or a cache for them
+FROM full-packages AS builder
+WORKDIR /src
+COPY retrain/__init__.py retrain/errors.py retrain/images.py retrain/
+COPY retrain/backbones retrain/backbones
+COPY retrain/tf retrain/tf
+RUN XDG_CACHE_HOME=/built python3 -c 'from retrain.backbones import *; list(map(load_backbone, BACKBONES))'
+
+# retrain itself comes last, so that a change to it rebuilds little.
+FROM guess-packages AS wheel
+WORKDIR /src
+COPY pyproject.toml LICENSE NOTICE ./
+COPY retrain retrain
+RUN --mount=from=tools,source=/tools,target=/tools \
+    touch README.md \
+    && /tools/bin/pip --python /usr/lib/retrain wheel -qq --no-deps --no-build-isolation --wheel-dir /wheel .
+
+FROM guess-packages AS guess
+ENV RETRAIN_STAGE=guess
+RUN --mount=from=tools,source=/tools,target=/tools --mount=from=wheel,source=/wheel,target=/wheel \
+    /tools/bin/pip --python /usr/lib/retrain install -qq --no-deps --no-index /wheel/*.whl
+USER retrain
+
+FROM full-packages AS full
+ENV RETRAIN_STAGE=full
+COPY --from=builder /built/retrain/backbones /usr/lib/retrain/share/retrain/backbones
+RUN --mount=from=tools,source=/tools,target=/tools --mount=from=wheel,source=/wheel,target=/wheel \
+    /tools/bin/pip --python /usr/lib/retrain install -qq --no-deps --no-index /wheel/*.whl
+USER retrain
+
+FROM gpu-packages AS gpu
+# The engine's NVIDIA toolkit reads these.
+ENV RETRAIN_STAGE=gpu NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=builder /built/retrain/backbones /usr/lib/retrain/share/retrain/backbones
+RUN --mount=from=tools,source=/tools,target=/tools --mount=from=wheel,source=/wheel,target=/wheel \
+    /tools/bin/pip --python /usr/lib/retrain install -qq --no-deps --no-index /wheel/*.whl
+USER retrain

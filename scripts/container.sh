@@ -1,0 +1,280 @@
+# shellcheck shell=bash disable=SC2154
+# How retrain runs in a container: which engine, which image, which folders.  Sourced by lib.sh.
+#
+# A folder has the same path inside as outside, so what retrain prints, links or journals is true on both sides. The file
+# names themselves travel as arguments and never stand in a mount option; nor does a folder whose name an engine could
+# misread: the nearest one above it is mounted instead. What the command only reads is mounted read-only.
+
+# find_engine NAME…: set `engine` to the first of them that answers within two seconds, `features` to what it can do.
+find_engine() {
+  local format
+  for engine in "$@"; do
+    format='{{.ServerVersion}} {{.SecurityOptions}} {{.Runtimes}}'
+    [ "$engine" != podman ] || format='{{.Version.Version}} rootless={{.Host.Security.Rootless}}'
+    command -v "$engine" >/dev/null || continue
+    features=$(perl -e 'alarm 2; exec @ARGV' "$engine" info --format "$format" 2>/dev/null) && return
+  done
+  engine='' features=''
+  return 1
+}
+
+# find_image COMMAND: set `stage` to the smallest stage of the Dockerfile that can do it, and `image` to its name.
+find_image() {
+  case $1 in
+    guess | sort) stage=guess ;;
+    *) if gpu_is_offered; then stage=gpu; else stage=full; fi ;;
+  esac
+  image=${RETRAIN_IMAGE:-retrain}:$stage
+}
+
+gpu_is_offered() {
+  nvidia-smi -L >/dev/null 2>&1 || return
+  case $engine in
+    docker) [[ $features == *nvidia* ]] ;;
+    podman) [ -e /etc/cdi/nvidia.yaml ] || [ -e /var/run/cdi/nvidia.yaml ] ;;
+  esac
+}
+
+version() {
+  sed -n 's/^__version__ = "\(.*\)"/\1/p' "$root/retrain/__init__.py"
+}
+
+# A checksum of all that goes into an image, so that a changed retrain is never run as it was.
+sources() {
+  (cd "$root" && find .dockerignore Dockerfile LICENSE NOTICE pyproject.toml requirements-{guess,full,gpu}.txt retrain \
+    -type f ! -path '*/.*/*' ! -name '*.pyc' | LC_ALL=C sort | tr '\n' '\0' | xargs -0 cksum | cksum | cut -d ' ' -f 1)
+}
+
+# image_label NAME: what the image says of itself; fails where there is no image.
+image_label() {
+  "$engine" image inspect --format "{{index .Config.Labels \"$1\"}}" "$image" 2>/dev/null
+}
+
+# need_image: have `image` here, as these scripts are: built anew when retrain has changed, or pulled where RETRAIN_IMAGE
+# names one.
+need_image() {
+  local made_from
+  if [ -n "${RETRAIN_IMAGE:-}" ]; then
+    made_from=$(image_label org.opencontainers.image.version) || pull_image
+    [ "${made_from:=$(image_label org.opencontainers.image.version)}" = "$(version)" ] ||
+      say "$image holds retrain $made_from, these scripts are $(version)"
+    return
+  fi
+  if ! made_from=$(image_label retrain.sources); then
+    say "building the image $image with $engine; once, and a few minutes …"
+  elif [ "$made_from" = "$(sources)" ]; then
+    return
+  else
+    say "retrain has changed: building the image $image anew …"
+  fi
+  build_image
+}
+
+pull_image() {
+  say "pulling $image …"
+  "$engine" pull -- "$image" >&2 </dev/null || die 1 "$image cannot be had." "Without RETRAIN_IMAGE it is built here."
+}
+
+build_image() {
+  local extra
+  read -ra extra <<<"${RETRAIN_DOCKER_BUILD_ARGS-}"
+  (cd "$root" && DOCKER_BUILDKIT=1 "$engine" build --target "$stage" --tag "$image" --label "retrain.sources=$(sources)" \
+    --label "org.opencontainers.image.version=$(version)" ${extra[@]+"${extra[@]}"} . >&2 </dev/null) ||
+    die 1 "the image could not be built." "RETRAIN_RUNTIME=local runs retrain in .venv, without an image."
+}
+
+# run_in_container COMMAND ARGUMENT…: become that command in a container.
+run_in_container() {
+  local extra args=(--rm --pull never --network none --read-only --cap-drop ALL --security-opt no-new-privileges
+    --no-healthcheck --log-driver none --env TF_FILES --env RETRAIN_PROGRAM --env NO_COLOR)
+  check_names "$@"
+  find_image "$1"
+  need_image
+  cd -P -- . || exit # for PWD as the kernel sees it: there it looks up relative paths
+  add_user
+  add_mounts "$@"
+  add_terminal
+  add_gpu
+  # Labels of SELinux stay as they are: they belong to the user's files.
+  [ ! -e /sys/fs/selinux/enforce ] || args+=(--security-opt label=disable)
+  [ "$1" != shell ] || { args+=(--entrypoint bash) && shift; }
+  read -ra extra <<<"${RETRAIN_DOCKER_RUN_ARGS-}"
+  exec "$engine" run "${args[@]}" --workdir "$PWD" ${extra[@]+"${extra[@]}"} "$image" "$@"
+}
+
+# Other names would arrive as yet other names.
+check_names() {
+  printf '%s\n' "$PWD" "${TF_FILES-}" "$@" | iconv -f UTF-8 -t UTF-8 >/dev/null 2>&1 ||
+    die 1 "$engine takes only names in UTF-8, and one of these is not." "Rename it, or set RETRAIN_RUNTIME=local."
+}
+
+# Files belong to whoever called.
+add_user() {
+  case $engine-$features in
+    docker-*name=rootless*) args+=(--user 0:0) ;; # which is the caller
+    docker-*name=userns*) args+=(--user "$(id -u):$(id -g)" --userns host) ;;
+    podman-*rootless=true) args+=(--user "$(id -u):$(id -g)" --userns keep-id) ;;
+    *) args+=(--user "$(id -u):$(id -g)") ;;
+  esac
+}
+
+# The terminal goes in where all three streams are it. A container's own terminal would mix what is kept apart here.
+add_terminal() {
+  if [ -t 0 ] && [ -t 1 ] && [ -t 2 ]; then
+    args+=(--interactive --tty --env TERM)
+    return
+  fi
+  case " ${paths[*]-} " in *' - '*) args+=(--interactive) ;; esac
+  [ ! -t 2 ] || args+=(--env TTY_INTERACTIVE=1 --env TTY_COMPATIBLE=1 --env "COLUMNS=$(stty size <&2 | cut -d ' ' -f 2)")
+}
+
+add_gpu() {
+  case $stage-$engine in
+    gpu-docker) args+=(--gpus all) ;;
+    gpu-podman) args+=(--device nvidia.com/gpu=all) ;;
+  esac
+}
+
+# add_mounts COMMAND ARGUMENT…: what is written comes first, for what is mounted already stays as it is.
+add_mounts() {
+  local command=$1 files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' mounted=:
+  shift
+  split "$@"
+  read_options ${options[@]+"${options[@]}"}
+  case $command in
+    guess | sort) ;;
+    train) make_folder "$files" && writes "$files" ;;
+    *) writes "$files" ;;
+  esac
+  case $command in
+    train | evaluate) [ -z "$model" ] || beside_model ;;
+    sample) [ -z "${paths[0]-}" ] || { make_folder "${paths[0]}" && writes "${paths[0]}"; } ;;
+    shell) writes . ;;
+  esac
+  if [ "$command" = sort ]; then add_sort_mounts ${paths[@]+"${paths[@]}"}; else reads ${paths[@]+"${paths[@]}"}; fi
+  reads "$files" "$model"
+}
+
+read_options() {
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --model-dir) model=${2-} ;;
+      --model-dir=*) model=${1#*=} ;;
+      --mode) mode=${2-} ;;
+      --mode=*) mode=${1#*=} ;;
+      --undo) undo=${2-} ;;
+      --undo=*) undo=${1#*=} ;;
+      --dry-run) dry_run=yes ;;
+    esac
+    ! takes_value "$1" || [ $# = 1 ] || shift
+    shift
+  done
+}
+
+# Beside a model lie the embeddings, and the new model until it takes the old one's place.
+beside_model() {
+  local folder=./
+  case $model in */?*) folder=${model%/?*}/ ;; esac
+  make_folder "$folder"
+  writes "$folder"
+}
+
+# add_sort_mounts SRC DST
+add_sort_mounts() {
+  local from=${1-} to=${2-} sources before=("${args[@]}")
+  if [ -n "$undo" ]; then
+    # The journal tells where it all came from.
+    reads "$undo"
+    sources=$("$engine" run "${args[@]}" --workdir "$PWD" --entrypoint python3 "$image" -m retrain.recipes.journal "$undo" && echo .) || :
+    args=("${before[@]}") mounted=:
+    writes "$undo/.."
+    [ -z "${sources%.}" ] || { real "${sources%.}" && writes "$REPLY"; }
+    return
+  fi
+  [ -d "$from" ] && [ -n "$to" ] || return 0
+  real "$from"
+  from=$REPLY
+  real "$to"
+  case $REPLY/ in
+    "$from"/*) ;; # refused
+    *) [ -n "$dry_run" ] || make_folder "$to" ;;
+  esac
+  if [ "$mode" = copy ]; then
+    writes "$to"
+    reads "$1"
+  else
+    # A rename or a second name needs both folders in one mount.
+    while [[ $REPLY/ != "$from"/* ]]; do from=${from%/*}; done
+    writes "$from" "$1" "$to"
+  fi
+}
+
+make_folder() {
+  mkdir -p -- "$1" || die 1 "the folder $1 cannot be made." "Name one that you may write to."
+}
+
+# real PATH: set REPLY to the real path of that folder, or of the nearest one above it that is there.
+real() {
+  local path=$1
+  case $path in /*) ;; *) path=./$path ;; esac
+  while [ ! -d "$path/" ]; do path=${path%/*}; done
+  REPLY=$(CDPATH='' cd -P -- "$path/" && pwd -P && echo .)
+  REPLY=${REPLY%??}
+}
+
+reads() {
+  want ,readonly "$@"
+}
+
+writes() {
+  want '' "$@"
+}
+
+# want MODE PATH…: what is there outside is there inside: a file with its folder, a link with what it leads to.
+want() {
+  local mode=$1 path folder way
+  shift
+  for path in "$@"; do
+    case $path in
+      '') continue ;;
+      /*) ;;
+      *) path=./$path ;;
+    esac
+    if [ ! -d "$path" ]; then
+      [ -e "$path" ] || continue
+      if [ -L "$path" ]; then
+        folder=$(readlink -f -- "$path" && echo .)
+        want "$mode" "${folder%??}"
+      fi
+      path=${path%/*}/
+    fi
+    for way in -L -P; do
+      folder=$(CDPATH='' cd "$way" -- "$path" 2>/dev/null && pwd "$way" && echo .) || continue
+      mount "$mode" "${folder%??}"
+    done
+  done
+}
+
+# mount MODE FOLDER
+mount() {
+  local folder=$2 above
+  while ! is_plain "$folder"; do folder=${folder%/*}; done
+  case ${folder:-/} in
+    / | /bin | /dev | /dev/* | /etc | /lib | /lib64 | /proc | /proc/* | /sbin | /sys | /sys/* | /usr | /usr/bin | /usr/lib | /usr/lib/retrain*)
+      die 1 "${folder:-/} cannot be given to a container." "Put the files elsewhere, or set RETRAIN_RUNTIME=local."
+      ;;
+  esac
+  above=$folder
+  until [ -z "$above" ]; do
+    case $mounted in *":$above:"*) return 0 ;; esac
+    [ -z "$1" ] || break # what is only read is protected within what is written
+    above=${above%/*}
+  done
+  mounted=$mounted$folder:
+  args+=(--mount "type=bind,source=$folder,target=$folder$1")
+}
+
+# No engine takes this for more than a path.
+is_plain() {
+  case $1 in *[[:cntrl:],:\"\\]* | *[[:space:]]) return 1 ;; esac
+}
