@@ -1,5 +1,6 @@
 """Progress of long work.  Silent unless a command line asks for bars."""
 
+import os
 import sys
 import time
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ def track(items, description, total):
     """Yield the items; where progress is shown, with a bar, rate and time left, or one closing line off a terminal."""
     if not _shown or total < SHORT:
         yield from items
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() or os.environ.get("TTY_INTERACTIVE") == "1":  # rich knows that variable too
         yield from _bar(items, description, total)
     else:
         start = time.perf_counter()

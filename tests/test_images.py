@@ -1,8 +1,11 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -368,3 +371,14 @@ def test_messy_files_are_all_accounted_for(real_data):
         ("decompression-bomb", "too_large"): 4,
     }
     assert sum(outcomes.values()) == 96
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux what is loaded")
+def test_libmagic_is_the_one_that_comes_with_its_package():
+    code = """
+from retrain.images import sniff
+sniff(b"")
+print(*{line.split()[-1] for line in open("/proc/self/maps") if "libmagic" in line})
+"""
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert {Path(path).parent.name for path in loaded.split()} == {"pylibmagic"}

@@ -26,6 +26,14 @@ def test_off_a_terminal_one_line_says_how_fast(monkeypatch, capsys):
     assert re.fullmatch(r"Counting: 50 in \d+\.\d s \(\d+/s\)\n", err)
 
 
+def test_a_bar_can_be_asked_for_where_the_terminal_is_not_seen(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    monkeypatch.setenv("TTY_INTERACTIVE", "1")
+    with progress.shown():
+        list(track(range(50), "Counting", 50))
+    assert "50/50" in capsys.readouterr().err
+
+
 def test_on_a_terminal_stdout_stays_clean(terminal, capsys):
     with progress.shown():
         list(track(range(50), "Counting", 50))

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shlex
+import signal
 import sys
 
 import click
@@ -61,8 +62,11 @@ def program():
 
 
 def main():
-    """Run the command line and exit: 0 done, 1 an error, 2 usage, 3 some files failed, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 an error, 2 usage, 3 some files failed, 130 interrupted, 143 stopped."""
     _open_closed_streams()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one
+            signal.signal(number, _stop)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("retrain").setLevel(logging.INFO)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -76,6 +80,8 @@ def main():
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         code = 130
+    except _Stopped as stopped:
+        code = 128 + stopped.number
     except BrokenPipeError:  # head and the like close early
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
@@ -92,6 +98,18 @@ def main():
         click.echo(f"Error: {error}.\nHint: --debug shows where it came from.", err=True)
         code = 1
     sys.exit(code)
+
+
+class _Stopped(BaseException):
+    """A signal that asks to end: it unwinds as Ctrl-C does, so that nothing is left half done."""
+
+    def __init__(self, number):
+        self.number = number
+
+
+def _stop(number, _frame):
+    # In a container retrain is the first process, on which a signal without a handler has no effect.
+    raise _Stopped(number)
 
 
 def _open_closed_streams():

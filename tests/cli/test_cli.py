@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -307,24 +308,30 @@ def test_backbones_lists_size_precision_licence_source(run):
 # As a process of its own.
 
 
-def test_interrupted_training_exits_with_130_and_leaves_the_old_model(tmp_path, model_dir, sample):
+@pytest.mark.parametrize(
+    ("number", "code", "last_words"),
+    [(signal.SIGINT, 130, "Interrupted."), (signal.SIGTERM, 143, None), (signal.SIGHUP, 129, None)],
+)
+def test_stopped_training_says_so_by_its_exit_code_and_leaves_the_old_model(
+    tmp_path, model_dir, sample, number, code, last_words
+):
     shutil.copytree(sample, tmp_path / "data")
     before = (model_dir / "model.json").read_bytes()
-    code = """
-import os, signal
+    program = f"""
+import os
 from retrain import bottlenecks
 def decode(data):
-    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), {int(number)})
     return real(data)
 real, bottlenecks.decode = bottlenecks.decode, decode
 from retrain.cli import main
 main()
 """
     (tmp_path / "tf_files" / "bottlenecks.sqlite").unlink()
-    command = [sys.executable, "-c", code, "train", "data"]
+    command = [sys.executable, "-c", program, "train", "data"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60)
-    assert done.returncode == 130
-    assert done.stderr.splitlines()[-1] == "Interrupted."
+    assert done.returncode == code
+    assert not last_words or done.stderr.splitlines()[-1] == last_words
     assert "Traceback" not in done.stderr
     assert (model_dir / "model.json").read_bytes() == before
     assert load_model(model_dir)
