@@ -73,14 +73,14 @@ FROM guess-packages AS guess
 ENV RETRAIN_STAGE=guess
 RUN --mount=from=tools,source=/tools,target=/tools --mount=from=wheel,source=/wheel,target=/wheel \
     /tools/bin/pip --python /usr/lib/retrain install -qq --no-deps --no-index /wheel/*.whl
-USER retrain
+USER 1000:1000
 
 FROM full-packages AS full
 ENV RETRAIN_STAGE=full
 COPY --from=builder /built/retrain/backbones /usr/lib/retrain/share/retrain/backbones
 RUN --mount=from=tools,source=/tools,target=/tools --mount=from=wheel,source=/wheel,target=/wheel \
     /tools/bin/pip --python /usr/lib/retrain install -qq --no-deps --no-index /wheel/*.whl
-USER retrain
+USER 1000:1000
 
 FROM gpu-packages AS gpu
 # The engine's NVIDIA toolkit reads these.
@@ -88,4 +88,4 @@ ENV RETRAIN_STAGE=gpu NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=comp
 COPY --from=builder /built/retrain/backbones /usr/lib/retrain/share/retrain/backbones
 RUN --mount=from=tools,source=/tools,target=/tools --mount=from=wheel,source=/wheel,target=/wheel \
     /tools/bin/pip --python /usr/lib/retrain install -qq --no-deps --no-index /wheel/*.whl
-USER retrain
+USER 1000:1000

@@ -6,14 +6,15 @@ $(foreach name,DATA IMAGE SRC DST,$(eval override $(name) := $$(call typed,$(nam
 export DATA IMAGE SRC DST
 need = $(foreach name,$(1),$(if $($(name)),,$(error Say which: make $@ $(1:%=%=…))))
 
-SHELL_FILES = train.sh guess.sh guessDir.sh scripts/*.sh tests/shell/*.bash tests/shell/*.bats .ci/run
+SHELL_FILES = *.sh scripts/*.sh tests/shell/*.bash tests/shell/*.bats tests/container/*.bash tests/container/*.bats .ci/run
 DOCS = ARCHITECTURE.md docs/commands.md
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	--group build pyproject.toml
 TRAINING = scikit-learn scipy joblib narwhals threadpoolctl
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-full setup-dev train guess sort evaluate demo doctor test lint format bench docs lock
+.PHONY: help setup setup-full setup-dev train guess sort evaluate demo doctor image image-gpu test test-image lint format \
+	bench docs lock
 
 help:
 	@awk -F ': .*## ' '/^[a-z-]+: .*## / { match($$2, /^([A-Z]+=[a-z]+ )*/); \
@@ -46,9 +47,18 @@ demo: ## Train on flower photos, or on drawn pictures where the network gives no
 doctor: ## Look at this machine, and say what to do
 	@scripts/retrain.sh doctor $(ARGS)
 
+image: ## Build the container images, to have them before their first use
+	@scripts/image.sh guess full
+
+image-gpu: ## The same for NVIDIA cards
+	@scripts/image.sh gpu
+
 test: setup-dev ## Run all tests; RETRAIN_TEST_DATA names real pictures to test on
 	.venv/bin/bats tests/shell
 	.venv/bin/python -m pytest $(ARGS)
+
+test-image: setup-dev image ## Run retrain in the images as users do
+	.venv/bin/bats tests/container
 
 lint: setup-dev ## Check style, types, layers, shell and docs
 	.venv/bin/ruff check
@@ -57,6 +67,7 @@ lint: setup-dev ## Check style, types, layers, shell and docs
 	.venv/bin/lint-imports
 	.venv/bin/shellcheck $(SHELL_FILES)
 	.venv/bin/shfmt -d $(SHELL_FILES)
+	.venv/bin/hadolint Dockerfile
 	.venv/bin/cog --check $(DOCS)
 
 format: setup-dev ## Mend what lint can mend

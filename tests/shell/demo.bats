@@ -10,6 +10,13 @@ setup() {
   : >flower_photos/daisy/1.jpg
   tar -czf photos.tgz flower_photos
   export PHOTOS="$PWD/photos.tgz"
+  # The checksum of the photos expected, where these are they.
+  cat >fake/sha256sum <<'FAKE'
+#!/bin/sh
+cmp -s - "$PHOTOS" && sed -n 's/^sha256=//p' "$DEMO" || echo another
+FAKE
+  chmod +x fake/sha256sum
+  export DEMO="$project/scripts/demo.sh"
   PATH="$PWD/fake:$PATH"
 }
 
@@ -37,7 +44,6 @@ fake_curl() {
 
 @test "demo does not use photos that are not the ones expected" {
   fake_curl 'for file; do case $file in *.tgz) echo other >"$file"; exit ;; esac; done'
-  ln -sf "$(type -P false)" "$project/.venv/bin/python" # which compares the checksums
   run --separate-stderr "$project/scripts/demo.sh"
   [[ $stderr == *drawing* ]]
   [ ! -e "$project/tf_files/demo/flower_photos" ]
