@@ -38,19 +38,19 @@ RUN apt-get update \
 
 FROM base AS guess-packages
 COPY --from=tools /usr/lib/retrain /usr/lib/retrain
-RUN --mount=from=tools,source=/tools,target=/tools --mount=type=cache,target=/root/.cache \
-    --mount=source=requirements-guess.txt,target=/requirements.txt \
-    /tools/bin/pip --python /usr/lib/retrain install -qq --require-hashes -r /requirements.txt
+COPY requirements-guess.txt /usr/lib/retrain/
+RUN --mount=type=bind,from=tools,source=/tools,target=/tools --mount=type=cache,target=/root/.cache \
+    /tools/bin/pip --python /usr/lib/retrain install -qq --require-hashes -r /usr/lib/retrain/requirements-guess.txt
 
 FROM guess-packages AS full-packages
-RUN --mount=from=tools,source=/tools,target=/tools --mount=type=cache,target=/root/.cache \
-    --mount=source=requirements-full.txt,target=/requirements.txt \
-    /tools/bin/pip --python /usr/lib/retrain install -qq --require-hashes -r /requirements.txt
+COPY requirements-full.txt /usr/lib/retrain/
+RUN --mount=type=bind,from=tools,source=/tools,target=/tools --mount=type=cache,target=/root/.cache \
+    /tools/bin/pip --python /usr/lib/retrain install -qq --require-hashes -r /usr/lib/retrain/requirements-full.txt
 
 FROM full-packages AS gpu-packages
-RUN --mount=from=tools,source=/tools,target=/tools --mount=type=cache,target=/root/.cache \
-    --mount=source=requirements-gpu.txt,target=/requirements.txt \
-    /tools/bin/pip --python /usr/lib/retrain install -qq --require-hashes -r /requirements.txt
+COPY requirements-gpu.txt /usr/lib/retrain/
+RUN --mount=type=bind,from=tools,source=/tools,target=/tools --mount=type=cache,target=/root/.cache \
+    /tools/bin/pip --python /usr/lib/retrain install -qq --require-hashes -r /usr/lib/retrain/requirements-gpu.txt
 
 # The backbones that are not shipped: built once, here, so that no container needs the network or a cache for them
 FROM full-packages AS builder
@@ -65,20 +65,22 @@ FROM guess-packages AS wheel
 WORKDIR /src
 COPY pyproject.toml LICENSE NOTICE ./
 COPY retrain retrain
-RUN --mount=from=tools,source=/tools,target=/tools \
+RUN --mount=type=bind,from=tools,source=/tools,target=/tools \
     touch README.md \
     && /tools/bin/pip --python /usr/lib/retrain wheel -qq --no-deps --no-build-isolation --wheel-dir /wheel .
 
 FROM guess-packages AS guess
 ENV RETRAIN_STAGE=guess
-RUN --mount=from=tools,source=/tools,target=/tools --mount=from=wheel,source=/wheel,target=/wheel \
+RUN --mount=type=bind,from=tools,source=/tools,target=/tools \
+    --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
     /tools/bin/pip --python /usr/lib/retrain install -qq --no-deps --no-index /wheel/*.whl
 USER 1000:1000
 
 FROM full-packages AS full
 ENV RETRAIN_STAGE=full
 COPY --from=builder /built/retrain/backbones /usr/lib/retrain/share/retrain/backbones
-RUN --mount=from=tools,source=/tools,target=/tools --mount=from=wheel,source=/wheel,target=/wheel \
+RUN --mount=type=bind,from=tools,source=/tools,target=/tools \
+    --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
     /tools/bin/pip --python /usr/lib/retrain install -qq --no-deps --no-index /wheel/*.whl
 USER 1000:1000
 
@@ -86,6 +88,7 @@ FROM gpu-packages AS gpu
 # The engine's NVIDIA toolkit reads these.
 ENV RETRAIN_STAGE=gpu NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=builder /built/retrain/backbones /usr/lib/retrain/share/retrain/backbones
-RUN --mount=from=tools,source=/tools,target=/tools --mount=from=wheel,source=/wheel,target=/wheel \
+RUN --mount=type=bind,from=tools,source=/tools,target=/tools \
+    --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
     /tools/bin/pip --python /usr/lib/retrain install -qq --no-deps --no-index /wheel/*.whl
 USER 1000:1000

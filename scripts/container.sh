@@ -93,13 +93,14 @@ run_in_container() {
   cd -P -- . || exit # for PWD as the kernel sees it: there it looks up relative paths
   add_user
   add_mounts "$@"
+  add_workdir
   add_terminal
   add_gpu
   # Labels of SELinux stay as they are: they belong to the user's files.
   [ ! -e /sys/fs/selinux/enforce ] || args+=(--security-opt label=disable)
   [ "$1" != shell ] || { args+=(--entrypoint bash) && shift; }
   read -ra extra <<<"${RETRAIN_DOCKER_RUN_ARGS-}"
-  exec "$engine" run "${args[@]}" --workdir "$PWD" ${extra[@]+"${extra[@]}"} "$image" "$@"
+  exec "$engine" run "${args[@]}" ${extra[@]+"${extra[@]}"} "$image" "$@"
 }
 
 # Other names would arrive as yet other names.
@@ -137,7 +138,8 @@ add_gpu() {
 
 # add_mounts COMMAND ARGUMENT…: what is written comes first, for what is mounted already stays as it is.
 add_mounts() {
-  local command=$1 files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' mounted=:
+  local command=$1 files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run=''
+  mounted=:
   shift
   split "$@"
   read_options ${options[@]+"${options[@]}"}
@@ -184,8 +186,10 @@ add_sort_mounts() {
   local from=${1-} to=${2-} sources before=("${args[@]}")
   if [ -n "$undo" ]; then
     # The journal tells where it all came from.
-    reads "$undo"
-    sources=$("$engine" run "${args[@]}" --workdir "$PWD" --entrypoint python3 "$image" -m retrain.recipes.journal "$undo" && echo .) || :
+    real "$undo"
+    reads "$REPLY"
+    sources=$("$engine" run "${args[@]}" --entrypoint python3 "$image" -m retrain.recipes.journal "$REPLY" 2>/dev/null &&
+      echo .) || :
     args=("${before[@]}") mounted=:
     writes "$undo/.."
     [ -z "${sources%.}" ] || { real "${sources%.}" && writes "$REPLY"; }
@@ -206,6 +210,14 @@ add_sort_mounts() {
     # A rename or a second name needs both folders in one mount.
     while [[ $REPLY/ != "$from"/* ]]; do from=${from%/*}; done
     writes "$from" "$1" "$to"
+  fi
+}
+
+# The current folder is the same inside. Docker makes one where nothing is mounted, podman does not.
+add_workdir() {
+  args+=(--workdir "$PWD")
+  if [ "$engine" = podman ] && ! is_mounted "$PWD"; then
+    if is_plain "$PWD"; then args+=(--mount "type=tmpfs,target=$PWD"); else reads .; fi
   fi
 }
 
@@ -257,21 +269,28 @@ want() {
 
 # mount MODE FOLDER
 mount() {
-  local folder=$2 above
+  local folder=$2
   while ! is_plain "$folder"; do folder=${folder%/*}; done
   case ${folder:-/} in
     / | /bin | /dev | /dev/* | /etc | /lib | /lib64 | /proc | /proc/* | /sbin | /sys | /sys/* | /usr | /usr/bin | /usr/lib | /usr/lib/retrain*)
       die 1 "${folder:-/} cannot be given to a container." "Put the files elsewhere, or set RETRAIN_RUNTIME=local."
       ;;
   esac
-  above=$folder
-  until [ -z "$above" ]; do
-    case $mounted in *":$above:"*) return 0 ;; esac
-    [ -z "$1" ] || break # what is only read is protected within what is written
-    above=${above%/*}
-  done
+  # What is only read is protected within what is written, too.
+  case $1-$mounted in *":$folder:"*) return 0 ;; esac
+  [ -n "$1" ] || ! is_mounted "$folder" || return 0
   mounted=$mounted$folder:
   args+=(--mount "type=bind,source=$folder,target=$folder$1")
+}
+
+# is_mounted FOLDER: it, or one above it.
+is_mounted() {
+  local above=$1
+  until [ -z "$above" ]; do
+    case $mounted in *":$above:"*) return 0 ;; esac
+    above=${above%/*}
+  done
+  return 1
 }
 
 # No engine takes this for more than a path.
