@@ -102,7 +102,12 @@ find_runtime() {
   engine=
   case ${RETRAIN_RUNTIME:-auto} in
     local) ;;
-    auto) find_engine docker podman || : ;;
+    auto)
+      case ${DOCKER_HOST-} in
+        '' | unix://* | npipe://*) find_engine docker podman || : ;;
+        *) find_engine podman || : ;; # another machine, which has none of the files here
+      esac
+      ;;
     docker | podman)
       find_engine "$RETRAIN_RUNTIME" || die 1 "$RETRAIN_RUNTIME does not answer." "RETRAIN_RUNTIME=local runs in .venv."
       ;;
