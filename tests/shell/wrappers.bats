@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # How the wrappers read their command line, and what they hand on.
-# shellcheck disable=SC2088,SC2154
+# shellcheck disable=SC2016,SC2088,SC2154
 
 setup() {
   load helper
@@ -89,9 +89,9 @@ setup() {
 
 @test "retrain is told how its user calls it from here" {
   "$project/guess.sh" a.jpg
-  [ "$(cat "$RECORD.program")" = "$project/.venv/bin/retrain" ]
+  [ "$(cat "$RECORD.program")" = "$project/scripts/retrain.sh" ]
   (cd "$project" && ./guess.sh a.jpg)
-  [ "$(cat "$RECORD.program")" = .venv/bin/retrain ]
+  [ "$(cat "$RECORD.program")" = scripts/retrain.sh ]
 }
 
 @test "guessDir.sh undoes" {
@@ -101,10 +101,10 @@ setup() {
 
 @test "every wrapper prints its header as help, and needs no set-up for it" {
   rm -r "$project/.venv"
-  for wrapper in train guess guessDir; do
+  for wrapper in "$project"/*.sh; do
     for flag in -h --help; do
-      run --separate-stderr -0 "$project/$wrapper.sh" "$flag"
-      [[ $output == Summary:*Usage:\ "$wrapper".sh* ]]
+      run --separate-stderr -0 "$wrapper" "$flag"
+      [[ $output == Summary:*Usage:\ "${wrapper##*/}"* ]]
       [[ $output != *pipefail* ]]
     done
   done
@@ -118,6 +118,12 @@ setup() {
   run -2 "$project/guessDir.sh"
   run -2 "$project/guessDir.sh" a b c d
   run -2 "$project/train.sh" a b
+}
+
+@test "shell.sh opens a shell that finds retrain, and hands on its arguments" {
+  SHELL=bash run -0 "$project/shell.sh" -c 'retrain "$1" -; type -P retrain' sh 'two words'
+  [ "$output" = "$project/.venv/bin/retrain" ]
+  called_with 'two words' -
 }
 
 @test "the caller's folder stays the current one, and the wrapper is found from anywhere" {
