@@ -1,6 +1,6 @@
 """The embedding store, and the pipeline that fills it: decode and embed on all cores, never twice.
 
-An embedding is kept under the sha256 of the file's bytes and the backbone's fingerprint, so a renamed file costs
+Beside the embeddings a thumbnail is kept, by which near-duplicates are told.  Each is kept under the sha256 of the file's bytes and the backbone's fingerprint, so a renamed file costs
 nothing and a changed file one recomputation.  A table of (path, size, mtime) saves reading known files again.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrain.images import ImageError, decode, read
+from retrain.images import DECODER_VERSION, THUMBNAIL_SIDE, ImageError, decode, read, thumbnail
 from retrain.parallel import ordered_map
 from retrain.progress import track
 
@@ -63,19 +63,19 @@ class Store:
         row = self._run(lambda connection: connection.execute(query, (_key(path), *_stamp(status))).fetchone())
         return row and row[0]
 
-    def get(self, digest, fingerprint):
-        """Embedding float32 (D,), or None."""
+    def get(self, digest, fingerprint, dtype=np.float32):
+        """Embedding (D,), or None."""
         key = digest, fingerprint
         row = self._new_embeddings.get(key)
         if row is None:
             query = "SELECT embedding FROM embeddings WHERE sha256 = ? AND fingerprint = ?"
             found = self._run(lambda connection: connection.execute(query, key).fetchone())
             row = found and found[0]
-        return row and np.frombuffer(row, np.float32)
+        return row and np.frombuffer(row, dtype)
 
     def put(self, digest, fingerprint, embedding):
         with self._lock:
-            self._new_embeddings[digest, fingerprint] = embedding.astype(np.float32).tobytes()
+            self._new_embeddings[digest, fingerprint] = embedding.tobytes()
 
     def note(self, path, status, digest):
         """Remember which bytes a file held, and commit from time to time."""
@@ -171,11 +171,15 @@ class Embedded:
     kept: list[int]  # positions in the list of files
     digests: list[bytes]  # sha256 of each kept file
     embeddings: list[np.ndarray]  # for each backbone float32 (len(kept), D)
+    thumbnails: np.ndarray  # gray, uint8 (len(kept), THUMBNAIL_SIDE²)
     skipped: list[tuple[Path, ImageError]]
     computed: int  # files that were decoded; the others came from the store
 
 
-_Known = namedtuple("_Known", "digest embeddings computed status")
+# What is kept of a picture: an array of `size` numbers under its fingerprint, which `make` makes of the decoded picture.
+_Kind = namedtuple("_Kind", "fingerprint dtype size make")
+_Known = namedtuple("_Known", "digest arrays computed status")
+_THUMBNAIL = _Kind(f"thumbnail{THUMBNAIL_SIDE}-decoder{DECODER_VERSION}", np.uint8, THUMBNAIL_SIDE**2, thumbnail)
 
 
 def embed_files(paths, backbones, store):
@@ -183,54 +187,58 @@ def embed_files(paths, backbones, store):
     kept: list[int] = []
     digests: list[bytes] = []
     skipped, computed = [], 0
-    rows = [np.empty((len(paths), backbone.spec.embedding_size), np.float32) for backbone in backbones]
-    results = ordered_map(lambda path: _embed_file(path, backbones, store), paths)
+    kinds = [*map(_embedding, backbones), _THUMBNAIL]
+    rows = [np.empty((len(paths), kind.size), kind.dtype) for kind in kinds]
+    results = ordered_map(lambda path: _know_file(path, kinds, store), paths)
     for number, result in enumerate(track(results, "Embedding", len(paths))):
         if isinstance(result, ImageError):
             skipped.append((paths[number], result))
             continue
         if result.computed:
-            for backbone, embedding in zip(backbones, result.embeddings, strict=True):
-                store.put(result.digest, backbone.fingerprint, embedding)
+            for kind, array in zip(kinds, result.arrays, strict=True):
+                store.put(result.digest, kind.fingerprint, array)
             computed += 1
         if result.status:
             store.note(paths[number], result.status, result.digest)
-        for row, embedding in zip(rows, result.embeddings, strict=True):
-            row[len(kept)] = embedding
+        for row, array in zip(rows, result.arrays, strict=True):
+            row[len(kept)] = array
         kept.append(number)
         digests.append(result.digest)
-    return Embedded(kept, digests, [row[: len(kept)] for row in rows], skipped, computed)
+    *embeddings, thumbnails = (row[: len(kept)] for row in rows)
+    return Embedded(kept, digests, embeddings, thumbnails, skipped, computed)
 
 
-def _embed_file(path, backbones, store):
+def _embedding(backbone):
+    def make(image):
+        return backbone.embed(backbone.to_input(image)[None])[0]
+
+    return _Kind(backbone.fingerprint, np.float32, backbone.spec.embedding_size, make)
+
+
+def _know_file(path, kinds, store):
     try:
         status = os.stat(path)
         digest = store.digest_of(path, status)
-        stored = _stored(digest, backbones, store) if digest else [None]
+        stored = _stored(digest, kinds, store) if digest else [None]
         if _complete(stored):
             return _Known(digest, stored, False, None)
         data = read(path)
         digest = hashlib.sha256(data).digest()
-        stored = _stored(digest, backbones, store)
+        stored = _stored(digest, kinds, store)
         if _complete(stored):
             return _Known(digest, stored, False, status)
         image = decode(data)
-        pairs = zip(stored, backbones, strict=True)
-        embeddings = [_embed(image, backbone) if known is None else known for known, backbone in pairs]
-        return _Known(digest, embeddings, True, status)
+        arrays = [kind.make(image) if known is None else known for known, kind in zip(stored, kinds, strict=True)]
+        return _Known(digest, arrays, True, status)
     except ImageError as error:
         return error
     except OSError as error:
         return ImageError("unreadable", error.strerror)
 
 
-def _stored(digest, backbones, store):
-    return [store.get(digest, backbone.fingerprint) for backbone in backbones]
+def _stored(digest, kinds, store):
+    return [store.get(digest, kind.fingerprint, kind.dtype) for kind in kinds]
 
 
-def _complete(embeddings):
-    return all(embedding is not None for embedding in embeddings)
-
-
-def _embed(image, backbone):
-    return backbone.embed(backbone.to_input(image)[None])[0]
+def _complete(arrays):
+    return all(array is not None for array in arrays)

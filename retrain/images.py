@@ -27,6 +27,7 @@ MAX_BYTES = 500_000_000  # 500 MB a file
 BIG_PIXELS = 20_000_000  # 20 MP; above this pictures are decoded one at a time, to bound memory
 DRAFT_SIDE = 512  # px; a JPEG is decoded at the smallest scale whose shorter side keeps twice the network's input
 SNIFF_BYTES = 4096
+THUMBNAIL_SIDE = 64  # px
 
 # What libmagic calls it → the only Pillow plugin that may open it.
 FORMATS = {
@@ -141,6 +142,16 @@ def to_input(image, size, crop):
     left, top = (image.width - side) / 2, (image.height - side) / 2
     box = (left, top, left + side, top + side)
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+
+
+def thumbnail(image):
+    """The middle of a decoded picture, gray and small: uint8 (THUMBNAIL_SIDE²,).  Copies of a picture have like ones."""
+    side = 0.875 * min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    box = (left, top, left + side, top + side)
+    size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    small = image.resize(size, Image.Resampling.BILINEAR, box=box, reducing_gap=2)
+    return np.asarray(small.convert("L")).ravel()
 
 
 def _open_regular(path, flags):
