@@ -1,7 +1,8 @@
 """The embedding store, and the pipeline that fills it: decode and embed on all cores, never twice.
 
-Beside the embeddings a thumbnail is kept, by which near-duplicates are told.  Each is kept under the sha256 of the file's bytes and the backbone's fingerprint, so a renamed file costs
-nothing and a changed file one recomputation.  A table of (path, size, mtime) saves reading known files again.
+Embeddings and the thumbnail, by which copies are told, are kept under the sha256 of the file's bytes and a fingerprint
+of what made them, so a renamed file costs nothing and a changed file one recomputation.  A table of (path, size, mtime)
+saves reading known files again.
 """
 
 import hashlib
@@ -27,6 +28,7 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS embeddings
     (sha256 BLOB, fingerprint TEXT, embedding BLOB, PRIMARY KEY (sha256, fingerprint));
 CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 BLOB) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tested (share REAL, sha256 BLOB, PRIMARY KEY (share, sha256)) WITHOUT ROWID;
 """
 WAL = "journal_mode=WAL", "synchronous=NORMAL"
 # Network drives and some mounted folders have no shared memory, which WAL needs between processes.
@@ -83,6 +85,19 @@ class Store:
             self._new_files[_key(path)] = *_stamp(status), digest
         if time.monotonic() - self._last_commit > COMMIT_EVERY_S:
             self._commit()
+
+    def tested(self, share):
+        """Digests of the pictures that the last training with that test share kept back."""
+        query = "SELECT sha256 FROM tested WHERE share = ?"
+        return {row for (row,) in self._run(lambda connection: connection.execute(query, (share,)).fetchall()) or ()}
+
+    def note_tested(self, share, digests):
+        def write(connection):
+            with connection:
+                connection.execute("DELETE FROM tested WHERE share = ?", (share,))
+                connection.executemany("INSERT INTO tested VALUES (?, ?)", ((share, digest) for digest in digests))
+
+        self._run(write)
 
     def _commit(self):
         # All at once, because another process may not write while a transaction is open.
@@ -176,7 +191,7 @@ class Embedded:
     computed: int  # files that were decoded; the others came from the store
 
 
-# What is kept of a picture: an array of `size` numbers under its fingerprint, which `make` makes of the decoded picture.
+# What is kept of a picture: an array of `size` numbers, which `make` makes of the decoded picture.
 _Kind = namedtuple("_Kind", "fingerprint dtype size make")
 _Known = namedtuple("_Known", "digest arrays computed status")
 _THUMBNAIL = _Kind(f"thumbnail{THUMBNAIL_SIDE}-decoder{DECODER_VERSION}", np.uint8, THUMBNAIL_SIDE**2, thumbnail)

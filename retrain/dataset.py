@@ -19,6 +19,7 @@ from retrain.errors import RetrainError
 TRAINING, VALIDATION, TESTING = "training", "validation", "testing"
 FEW_IMAGES = 20  # a class with fewer learns badly
 MIN_TESTED = 3  # groups; a class with fewer is trained and not tested
+NOHASH = "(.*)_nohash_"  # names of variants of one picture, as the original retrain.py had them
 # What marks a folder as our own work rather than somebody's pictures.
 OWN_MARKS = ("model.json", "bottlenecks.sqlite", ".retrain-sort.jsonl")
 
@@ -189,6 +190,25 @@ def warn_of_small_classes(dataset):
             log.warning("class %s has %d picture(s): trained, not tested.", name, count)
         elif count < FEW_IMAGES:
             log.warning("class %s has only %d pictures; %d or more are better.", name, count, FEW_IMAGES)
+
+
+def related_by_name(paths, patterns):
+    """Rows of files in one folder whose names match a pattern with the same first group: (first, second).
+
+    patterns: regular expressions.  Raises RetrainError on one that is none, or that has no group.
+    """
+    seen, pairs = {}, []
+    for pattern in patterns:
+        try:
+            expression = re.compile(pattern)
+        except re.error as error:
+            raise RetrainError(f"{pattern!r} is no regular expression: {error}.", r"Such as '(IMG_\d+)'.") from error
+        if not expression.groups:
+            raise RetrainError(f"{pattern!r} has no group.", r"Put what is the same in brackets: '(IMG_\d+)'.")
+        for row, path in enumerate(paths):
+            if match := expression.search(path.name):
+                pairs.append((seen.setdefault((pattern, path.parent, match[1]), row), row))
+    return tuple(zip(*pairs, strict=True)) or ((), ())
 
 
 def labels_of_groups(labels, hashes):

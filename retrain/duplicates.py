@@ -1,11 +1,10 @@
 """Which pictures are copies of one another: groups that no split may tear apart.
 
-Copies are a picture resized, recompressed, cropped by some percent, mirrored, or made brighter or darker.  Neighbours by
-embedding are confirmed by the perceptual hash, neighbours by perceptual hash are confirmed by the embedding.  The
-limits were measured on 1,000 flower photos (`python -m benchmarks duplicates`).
+Copies are a picture resized, recompressed, cropped by some percent, mirrored, or made brighter or darker.  Neighbours
+by embedding are confirmed by the perceptual hash, neighbours by perceptual hash by the embedding.  The limits come from
+`python -m benchmarks duplicates`.
 """
 
-from collections import defaultdict
 from itertools import product
 from typing import NamedTuple
 
@@ -14,17 +13,17 @@ import numpy as np
 from retrain.images import THUMBNAIL_SIDE
 
 HASH_SIDE = 16  # lowest frequencies each way: a hash has 256 bits
-NEAR = 0.8  # cosine of embeddings, from which two pictures are neighbours
+NEAR = 0.7  # cosine of embeddings, from which two pictures are neighbours
 ALIKE = 0.5  # cosine that confirms neighbours by hash
 SAME_BITS = 24  # hashes that differ in so many bits are neighbours
 SAME_CROPPED_BITS = 52  # hashes of the best-fitting crops that confirm neighbours by embedding
-CROPS = 0.95, 0.9  # of the side
+CROPS = 0.95, 0.9, 0.85  # of the side
 PLACES = 0, 0.5, 1  # of a crop, from one border to the other
 BLOCK = 1024  # rows compared at a time, to bound memory
 
 
 class Pairs(NamedTuple):
-    """Near-duplicates: rows `first` < `second`, int (p,).  cosine: float32 (p,).  bits: of 256 that differ, int (p,)."""
+    """Near-duplicates: rows `first` < `second`, cosine of the embeddings, bits of 256 that differ; arrays (p,)."""
 
     first: np.ndarray
     second: np.ndarray
@@ -48,11 +47,11 @@ def find_pairs(embeddings, thumbnails):
         for bits in (plain, mirrored):
             near |= (plain[rows] @ bits[start:].T >= least) & (cosine >= ALIKE)
         first, second = np.nonzero(np.triu(near, 1))
-        found.append((first + start, second + start, cosine[first, second]))
-    first, second, cosine = map(np.concatenate, zip(*found, strict=True))
-    bits = _differing_bits(hashes, first, second)
-    same = bits <= SAME_CROPPED_BITS
-    return Pairs(first[same], second[same], cosine[same], bits[same])
+        bits = _differing_bits(hashes[start:], first, second)
+        same = bits <= SAME_CROPPED_BITS
+        first, second = first[same], second[same]
+        found.append((first + start, second + start, cosine[first, second], bits[same]))
+    return Pairs(*map(np.concatenate, zip(*found, strict=True)))
 
 
 def perceptual_hashes(thumbnails):
@@ -101,8 +100,9 @@ def _differing_bits(hashes, first, second):
 
 
 def group_by(digests, *relations):
-    """Name of each picture's group, bytes: the smallest digest in it.
+    """Name of each picture's group, bytes: the largest digest in it.
 
+    As `split` goes by it, a copy that comes in may move its group out of the test, but never into it.
     digests: sha256 of each picture; equal ones are one group.  relations: (first, second) rows that belong together.
     """
     owner = {digest: digest for digest in digests}
@@ -115,5 +115,5 @@ def group_by(digests, *relations):
     for first, second in relations:
         for one, other in zip(first, second, strict=True):
             low, high = sorted([find(digests[one]), find(digests[other])])
-            owner[high] = low
+            owner[low] = high
     return [find(digest) for digest in digests]

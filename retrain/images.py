@@ -145,7 +145,7 @@ def to_input(image, size, crop):
 
 
 def thumbnail(image):
-    """The middle of a decoded picture, gray and small: uint8 (THUMBNAIL_SIDE²,).  Copies of a picture have like ones."""
+    """The middle of a decoded picture, gray and small: uint8 (THUMBNAIL_SIDE²,)."""
     side = 0.875 * min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
     box = (left, top, left + side, top + side)

@@ -27,6 +27,7 @@ class TrainOptions:
     only: tuple[str, ...] = ()  # classes; none: all
     test_share: float = 0.1  # of the pictures, kept back to measure
     validation_share: float = 0.1
+    group_by: str = ""  # regular expression; names with the same first group in it are never split up
     seed: int = 0  # deals the folds of cross-validation
     report: bool = True
 

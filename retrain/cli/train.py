@@ -21,6 +21,10 @@ from retrain.options import QUALITIES, TrainOptions
     help="Share of the pictures kept back to measure. 0: train on all, measure by cross-validation.",
 )  # fmt: skip
 @click.option(
+    "--group-by", metavar="REGEX", default=TrainOptions.group_by,
+    help=r"Keep pictures together whose names have the same first group in it, such as the bursts of '(IMG_\d+)'.",
+)  # fmt: skip
+@click.option(
     "--seed", type=int, default=TrainOptions.seed, show_default=True, help="Deals the folds of cross-validation."
 )
 @click.option("--report/--no-report", default=TrainOptions.report, help="Write report.html beside the model.")

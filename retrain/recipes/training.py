@@ -15,13 +15,25 @@ from retrain.backbones import load_backbone
 from retrain.bottlenecks import Store, embed_files
 from retrain.calibrate import fit_temperature
 from retrain.classifier import Classifier
-from retrain.dataset import TESTING, find_dataset, legacy_label, require_classes, split, warn_of_small_classes
+from retrain.dataset import (
+    NOHASH,
+    TESTING,
+    find_dataset,
+    legacy_label,
+    related_by_name,
+    require_classes,
+    split,
+    warn_of_small_classes,
+)
+from retrain.duplicates import find_pairs, group_by
 from retrain.errors import RetrainError
 from retrain.head import fit_head, normalize, search_C
 from retrain.metrics import confusion_matrix, wilson_interval
 from retrain.model import Model, check_writable, save_model
 from retrain.options import QUALITIES, TrainOptions, default_model_dir
 from retrain.report import render_report
+
+NAMED = 5  # pictures named in a warning
 
 log = logging.getLogger("retrain")
 
@@ -42,16 +54,18 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
     kept = store_path(model_dir)
     with Store(kept) as store:
         embedded = embed_files(dataset.paths, backbones, store)
-    dataset = _keep_pictures(dataset, embedded, data)
+        dataset = _keep_pictures(dataset, embedded, data)
+        embeddings, labels = normalize(embedded.embeddings), np.array(dataset.labels)
+        del embedded.embeddings[:]
+        groups = _groups(dataset, embedded, embeddings, options)
+        tested = _parts(dataset, groups, options) == TESTING
+        _tell_moved(dataset, embedded.digests, tested, store, options)
 
-    embeddings, labels = normalize(embedded.embeddings), np.array(dataset.labels)
-    del embedded.embeddings[:]
-    tested = _parts(dataset, embedded.digests, options) == TESTING
     # By content, because the order of rows shows in the last bits of the weights, and names must not.
     learned = np.array(sorted(np.flatnonzero(~tested), key=lambda row: (labels[row], embedded.digests[row])))
-    learned_digests = [embedded.digests[row] for row in learned]
+    learned_groups = [groups[row] for row in learned]
     classes = len(dataset.classes)
-    search = search_C(embeddings[learned], labels[learned], learned_digests, classes, options.seed)
+    search = search_C(embeddings[learned], labels[learned], learned_groups, classes, options.seed)
     out_of_fold = search.logits, labels[learned][search.rows]
     temperature = fit_temperature(*out_of_fold) if len(search.rows) else 1.0
     head = fit_head(embeddings[learned], labels[learned], classes, search.C)
@@ -120,19 +134,39 @@ def _keep_pictures(dataset, embedded, data):
     return dataset
 
 
-def _parts(dataset, digests, options):
+def _groups(dataset, embedded, embeddings, options):
+    pairs = find_pairs(embeddings, embedded.thumbnails)
+    if len(pairs.first):
+        log.info("%d pair(s) of near-duplicates: each stays on one side of the split.", len(pairs.first))
+    patterns = [NOHASH, *filter(None, [options.group_by])]
+    return group_by(embedded.digests, pairs[:2], related_by_name(dataset.paths, patterns))
+
+
+def _tell_moved(dataset, digests, tested, store, options):
+    """Say which pictures the last training kept back and this one learns from."""
+    if dataset.parts is None:
+        before = store.tested(options.test_share)
+        moved = [row for row in np.flatnonzero(~tested) if digests[row] in before]
+        if moved:
+            names = ", ".join(str(dataset.paths[row]) for row in moved[:NAMED])
+            more = f" and {len(moved) - NAMED} more" if len(moved) > NAMED else ""
+            log.warning("now learned, because copies of them or others of their class came in: %s%s.", names, more)
+        store.note_tested(options.test_share, [digests[row] for row in np.flatnonzero(tested)])
+
+
+def _parts(dataset, groups, options):
     if dataset.parts is None:
         shares = {"test_share": options.test_share, "validation_share": options.validation_share}
-        return split(dataset.labels, digests, **shares)
+        return split(dataset.labels, groups, **shares)
     parts = np.array(dataset.parts)
     untrained = set(dataset.labels) - set(np.array(dataset.labels)[parts != TESTING])
     if untrained:
         names = ", ".join(dataset.classes[number] for number in sorted(untrained))
         raise RetrainError(f"{names}: pictures in test/ only, none in train/.", "Add some to train/, or use --only.")
-    learned = {digest for digest, part in zip(digests, parts, strict=True) if part != TESTING}
-    leaked = sum(digest in learned for digest, part in zip(digests, parts, strict=True) if part == TESTING)
+    learned = {group for group, part in zip(groups, parts, strict=True) if part != TESTING}
+    leaked = sum(group in learned for group, part in zip(groups, parts, strict=True) if part == TESTING)
     if leaked:
-        log.warning("%d picture(s) of test/ are in train/ too: the accuracy is flattered.", leaked)
+        log.warning("%d picture(s) of test/ have a copy in train/: the accuracy is flattered.", leaked)
     return parts
 
 

@@ -126,7 +126,7 @@ def test_picture_in_train_and_test_is_warned_of(data, messages):
         (data / "train").mkdir(exist_ok=True)
         (data / name).rename(data / "train" / name)
     train(data, PLAIN)
-    assert "2 picture(s) of test/ are in train/ too" in messages.text
+    assert "2 picture(s) of test/ have a copy in train/" in messages.text
 
 
 def test_class_in_test_only_is_an_error_with_a_hint(data):
