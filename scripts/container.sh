@@ -12,7 +12,8 @@ find_engine() {
     format='{{.ServerVersion}} {{.SecurityOptions}} {{.Runtimes}}'
     [ "$engine" != podman ] || format='{{.Version.Version}} rootless={{.Host.Security.Rootless}}'
     command -v "$engine" >/dev/null || continue
-    features=$(perl -e 'alarm 2; exec @ARGV' "$engine" info --format "$format" 2>/dev/null) && return
+    features=$(perl -e 'alarm 2; exec @ARGV' "$engine" info --format "$format" 2>/dev/null) || continue
+    [[ $features == ' '* ]] || return 0 # docker that reaches no server leaves its version empty, and succeeds
   done
   engine='' features=''
   return 1
