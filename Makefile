@@ -45,7 +45,7 @@ demo: ## Train on flower photos, or on drawn pictures where the network gives no
 	@scripts/demo.sh
 
 doctor: ## Look at this machine, and say what to do
-	@scripts/retrain.sh doctor $(ARGS)
+	@scripts/doctor.sh $(ARGS)
 
 image: ## Build the container images, to have them before their first use
 	@scripts/image.sh guess full
