@@ -92,15 +92,15 @@ run_in_container() {
   find_image "$1"
   need_image
   cd -P -- . || exit # for PWD as the kernel sees it: there it looks up relative paths
+  read -ra extra <<<"${RETRAIN_DOCKER_RUN_ARGS-}"
+  # Labels of SELinux stay as they are: they belong to the user's files.
+  [ ! -e /sys/fs/selinux/enforce ] || args+=(--security-opt label=disable)
   add_user
   add_mounts "$@"
   add_workdir
-  add_terminal
+  add_terminal "$1"
   add_gpu
-  # Labels of SELinux stay as they are: they belong to the user's files.
-  [ ! -e /sys/fs/selinux/enforce ] || args+=(--security-opt label=disable)
   [ "$1" != shell ] || { args+=(--entrypoint bash) && shift; }
-  read -ra extra <<<"${RETRAIN_DOCKER_RUN_ARGS-}"
   exec "$engine" run "${args[@]}" ${extra[@]+"${extra[@]}"} "$image" "$@"
 }
 
@@ -120,14 +120,25 @@ add_user() {
   esac
 }
 
-# The terminal goes in where all three streams are it. A container's own terminal would mix what is kept apart here.
+# add_terminal COMMAND: the terminal goes in where all three streams are it. A container's own terminal would mix what
+# is kept apart here.
 add_terminal() {
   if [ -t 0 ] && [ -t 1 ] && [ -t 2 ]; then
     args+=(--interactive --tty --env TERM)
     return
   fi
-  case " ${paths[*]-} " in *' - '*) args+=(--interactive) ;; esac
+  ! reads_input "$1" || args+=(--interactive)
   [ ! -t 2 ] || args+=(--env TTY_INTERACTIVE=1 --env TTY_COMPATIBLE=1 --env "COLUMNS=$(stty size <&2 | cut -d ' ' -f 2)")
+}
+
+# reads_input COMMAND: else standard input stays for whoever comes next.
+reads_input() {
+  local path
+  [ "$1" != shell ] || return 0
+  for path in ${paths[@]+"${paths[@]}"}; do
+    [ "$path" != - ] || return 0
+  done
+  return 1
 }
 
 add_gpu() {
@@ -144,18 +155,20 @@ add_mounts() {
   shift
   split "$@"
   read_options ${options[@]+"${options[@]}"}
-  case $command in
-    guess | sort) ;;
-    train) make_folder "$files" && writes "$files" ;;
+  [ -n "$model" ] || [ ! -L "$files/model" ] || model=$files/model
+  case $command-$model in
+    guess-* | sort-*) ;;
+    train-) make_folder "$files" && writes "$files" ;;
+    train-* | evaluate-?*) beside_model ;;
     *) writes "$files" ;;
   esac
   case $command in
-    train | evaluate) [ -z "$model" ] || beside_model ;;
     sample) [ -z "${paths[0]-}" ] || { make_folder "${paths[0]}" && writes "${paths[0]}"; } ;;
     shell) writes . ;;
   esac
   if [ "$command" = sort ]; then add_sort_mounts ${paths[@]+"${paths[@]}"}; else reads ${paths[@]+"${paths[@]}"}; fi
-  reads "$files" "$model"
+  # A new model takes the old one's place, and that of a mount is taken.
+  [ "$command" = train ] || reads "$files" "$model"
 }
 
 read_options() {
@@ -178,8 +191,9 @@ read_options() {
 beside_model() {
   local folder=./
   case $model in */?*) folder=${model%/?*}/ ;; esac
-  make_folder "$folder"
+  [ "$command" != train ] || make_folder "$folder"
   writes "$folder"
+  [ ! -L "${model%/}" ] || { real "$model" && writes "$REPLY/.."; }
 }
 
 # add_sort_mounts SRC DST
@@ -189,7 +203,7 @@ add_sort_mounts() {
     # The journal tells where it all came from.
     real "$undo"
     reads "$REPLY"
-    sources=$("$engine" run "${args[@]}" --entrypoint python3 "$image" -m retrain.recipes.journal "$REPLY" 2>/dev/null &&
+    sources=$("$engine" run "${args[@]}" ${extra[@]+"${extra[@]}"} --entrypoint python3 "$image" -m retrain.recipes.journal "$REPLY" 2>/dev/null &&
       echo .) || :
     args=("${before[@]}") mounted=:
     writes "$undo/.."
@@ -254,10 +268,12 @@ want() {
       *) path=./$path ;;
     esac
     if [ ! -d "$path" ]; then
-      [ -e "$path" ] || continue
-      if [ -L "$path" ]; then
-        folder=$(readlink -f -- "$path" && echo .)
-        want "$mode" "${folder%??}"
+      [ -e "$path" ] || [ -L "$path" ] || continue
+      if [ -L "$path" ] && [ -e "$path" ]; then
+        folder=$(readlink -- "$path" && echo .)
+        folder=${folder%??}
+        case $folder in /*) ;; *) folder=${path%/*}/$folder ;; esac
+        want "$mode" "$folder"
       fi
       path=${path%/*}/
     fi
