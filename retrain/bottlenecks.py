@@ -187,22 +187,26 @@ class Embedded:
     digests: list[bytes]  # sha256 of each kept file
     embeddings: list[np.ndarray]  # for each backbone float32 (len(kept), D)
     thumbnails: np.ndarray  # gray, uint8 (len(kept), THUMBNAIL_SIDE²)
+    others: list[np.ndarray]  # for each further kind (len(kept), size)
     skipped: list[tuple[Path, ImageError]]
     computed: int  # files that were decoded; the others came from the store
 
 
 # What is kept of a picture: an array of `size` numbers, which `make` makes of the decoded picture.
-_Kind = namedtuple("_Kind", "fingerprint dtype size make")
+Kind = namedtuple("Kind", "fingerprint dtype size make")
 _Known = namedtuple("_Known", "digest arrays computed status")
-_THUMBNAIL = _Kind(f"thumbnail{THUMBNAIL_SIDE}-decoder{DECODER_VERSION}", np.uint8, THUMBNAIL_SIDE**2, thumbnail)
+_THUMBNAIL = Kind(f"thumbnail{THUMBNAIL_SIDE}-decoder{DECODER_VERSION}", np.uint8, THUMBNAIL_SIDE**2, thumbnail)
 
 
-def embed_files(paths, backbones, store):
-    """Embed picture files with each backbone.  A bad file is a row in `skipped`, never an end."""
+def embed_files(paths, backbones, store, further=()):
+    """Embed picture files with each backbone.  A bad file is a row in `skipped`, never an end.
+
+    further: what else is to be made of each picture while it is decoded, a Kind each.
+    """
     kept: list[int] = []
     digests: list[bytes] = []
     skipped, computed = [], 0
-    kinds = [*map(_embedding, backbones), _THUMBNAIL]
+    kinds = [*map(_embedding, backbones), _THUMBNAIL, *further]
     rows = [np.empty((len(paths), kind.size), kind.dtype) for kind in kinds]
     results = ordered_map(lambda path: _know_file(path, kinds, store), paths)
     for number, result in enumerate(track(results, "Embedding", len(paths))):
@@ -219,15 +223,16 @@ def embed_files(paths, backbones, store):
             row[len(kept)] = array
         kept.append(number)
         digests.append(result.digest)
-    *embeddings, thumbnails = (row[: len(kept)] for row in rows)
-    return Embedded(kept, digests, embeddings, thumbnails, skipped, computed)
+    made = [row[: len(kept)] for row in rows]
+    number = len(backbones)
+    return Embedded(kept, digests, made[:number], made[number], made[number + 1 :], skipped, computed)
 
 
 def _embedding(backbone):
     def make(image):
         return backbone.embed(backbone.to_input(image)[None])[0]
 
-    return _Kind(backbone.fingerprint, np.float32, backbone.spec.embedding_size, make)
+    return Kind(backbone.fingerprint, np.float32, backbone.spec.embedding_size, make)
 
 
 def _know_file(path, kinds, store):

@@ -21,7 +21,7 @@ FEW_IMAGES = 20  # a class with fewer learns badly
 MIN_TESTED = 3  # groups; a class with fewer is trained and not tested
 NOHASH = "(.*)_nohash_"  # names of variants of one picture, as the original retrain.py had them
 # What marks a folder as our own work rather than somebody's pictures.
-OWN_MARKS = ("model.json", "bottlenecks.sqlite", ".retrain-sort.jsonl")
+OWN_MARKS = ("model.json", "bottlenecks.sqlite", ".retrain-sort.jsonl", "retrain-clean.jsonl", ".retrain-clean")
 
 log = logging.getLogger("retrain")
 
@@ -74,7 +74,7 @@ def _children(folder, seen):
 
 
 def is_own(folder):
-    """Whether retrain wrote this folder: a model, a store of embeddings or a sorted folder."""
+    """Whether retrain wrote this folder: a model, a store of embeddings, a sorted folder, plans or quarantine."""
     return any(_status(Path(folder) / mark) for mark in OWN_MARKS)
 
 

@@ -3,11 +3,12 @@
 The journal is one hidden file of JSON lines, ASCII only, in the folder where the files go.  Its paths are relative to
 that folder, but for sources; a byte of a name that is not UTF-8 stands as a lone surrogate (PEP 383).  The lines:
 
-    {"tool": "retrain sort", "version": 1}  the first one
+    {"tool": "retrain sort", "version": 1}  the first one; or "retrain clean"
     {"folder": PATH}          about to be made
     {"files": [{…}, …]}       about to be filed, all or none; the fields are those of Entry
     {"done": true}            all files above are in place and safe on the disk, the sources of moves are gone
     {"forget": [PATH, …]}     what stands at these destinations, if anything, is not ours (any more)
+    {"times": {FOLDER: [NS, NS]}}  when a folder of sources was changed last, before and after files were moved from it
 
 A kill leaves a file whole at its source, at its destination or at both.  Opening the journal again finishes what
 stands after the last "done".  (On file systems without hard links a kill may also leave an empty file: a name claimed.)
@@ -33,11 +34,17 @@ from retrain.errors import RetrainError
 from retrain.parallel import ordered_map
 from retrain.progress import track
 
-NAME = ".retrain-sort.jsonl"
-HEADER = {"tool": "retrain sort", "version": 1}
+NAMES = {"sort": ".retrain-sort.jsonl", "clean": "retrain-clean.jsonl"}  # of the journal, by command
 BATCH = 50  # pictures brought to the disk together: while that goes on, guessing waits
 # Between file systems, on file systems without hard links, and for files that are somebody else's.
 CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+# Where it is of no use to go on with the next file.
+HINTS = dict.fromkeys(
+    (errno.ENOSPC, errno.EDQUOT), "Make room and run the same command again: it goes on where it stopped."
+) | {
+    errno.EXDEV: "Hard links cannot cross file systems: use --mode copy.",
+    errno.EROFS: "Name a folder that you may write to.",
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ class Entry:
     sha256: str
     size: int  # bytes
     mtime_ns: int
+    reason: str = ""
 
     @property
     def stamp(self):
@@ -61,24 +69,26 @@ class Journal:
 
     _stream: io.FileIO
 
-    def __init__(self, folder):
-        """Raises RetrainError where the folder's journal is somebody else's or damaged."""
+    def __init__(self, folder, tool="sort"):
+        """tool: a key of NAMES.  Raises RetrainError where the folder's journal is somebody else's or damaged."""
         self.folder = Path(folder)
-        self.path = self.folder / NAME
+        self.path = self.folder / NAMES[tool]
+        self.header = {"tool": f"retrain {tool}", "version": 1}
         self.entries: dict[str, Entry] = {}  # by destination
         self.folders: list[str] = []  # made by us
+        self.times: dict[str, list[int]] = {}  # folder of sources → its mtime_ns before and after the moves
         self.failed: dict[str, str] = {}  # source of a move → why it is still there
         self._unfinished: list[list[Entry]] = []
         self._length = self._read()
 
     @classmethod
     @contextmanager
-    def open(cls, folder):
+    def open(cls, folder, tool="sort"):
         """Journal of a folder, both made where missing, that no other process can open meanwhile."""
         made = list(takewhile(lambda path: not path.exists(), [folder, *folder.parents]))
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
-            journal = cls(folder)
+        with _locked(folder, tool):
+            journal = cls(folder, tool)
             with open(journal.path, "ab", buffering=0) as journal._stream:
                 journal._start(made)
                 try:
@@ -89,9 +99,9 @@ class Journal:
                     raise
                 journal.commit()
 
-    def file(self, pairs, mode):
+    def file(self, pairs, mode, reason=""):
         """Put each (source, destination) or, on an OSError, none of them; FileExistsError where a name is taken."""
-        group, placed = [_entry(source, destination, mode) for source, destination in pairs], []
+        group, placed = [_entry(source, destination, mode, reason) for source, destination in pairs], []
         self._write({"files": [vars(entry) for entry in group]})
         try:
             for entry in group:
@@ -128,14 +138,20 @@ class Journal:
         for _ in ordered_map(_sync, [*copies, *{target.parent for target in targets}, self.folder]):
             pass
         os.fsync(self._stream.fileno())
-        for target, entry in targets.items():
-            if entry.mode == "move" and os.path.lexists(entry.source):
+        moved = {target: entry for target, entry in targets.items() if entry.mode == "move"}
+        before = _mtimes({str(Path(entry.source).parent) for entry in moved.values()})
+        for target, entry in moved.items():
+            if os.path.lexists(entry.source):
                 self._remove_source(entry, target)
+        if moved:
+            self._note_times(before)
         self._write({"done": True})
 
     def undo(self):
         """Take back what can be taken back without harm.  Returns how many files, and {path: reason} of those left."""
         entries, left = list(self.entries.values())[::-1], {}
+        now = _mtimes(self.times)
+        unchanged = {folder: before for folder, (before, after) in self.times.items() if now.get(folder) == after}
         for entry in track(entries, "Undoing", len(entries)):
             target = self._target(entry)
             try:
@@ -146,6 +162,9 @@ class Journal:
                 left[str(target)] = reason
             else:
                 self._write({"forget": [entry.destination]})
+        for folder, mtime in unchanged.items():
+            with suppress(OSError):
+                os.utime(folder, ns=(os.stat(folder).st_atime_ns, mtime))
         if not left:
             self.path.unlink()
         for folder in self.folders[::-1]:
@@ -157,7 +176,7 @@ class Journal:
         if self._stream.tell() > self._length:
             self._stream.truncate(self._length)
         if not self._length:
-            self._write(HEADER)
+            self._write(self.header)
         for path in reversed(made):
             self._write({"folder": os.path.relpath(path, self.folder)})
         self._recover()
@@ -183,8 +202,9 @@ class Journal:
             content = self.path.read_bytes()
         except FileNotFoundError:
             return 0
-        if not content.startswith(_line(HEADER)[: len(content)]):
-            raise RetrainError(f"{self.path} was not written by this version of retrain sort.", "Name another folder.")
+        if not content.startswith(_line(self.header)[: len(content)]):
+            tool = self.header["tool"]
+            raise RetrainError(f"{self.path} was not written by this version of {tool}.", "Name another folder.")
         length = content.rfind(b"\n") + 1
         try:
             for line in content[:length].splitlines():
@@ -206,9 +226,11 @@ class Journal:
                 self._unfinished = [group for group in left if group]
             case {"folder": folder}:
                 self.folders.append(folder)
+            case {"times": times}:
+                self.times |= times
             case {"done": True}:
                 self._unfinished.clear()
-            case _ if line != HEADER:
+            case _ if line != self.header:
                 raise ValueError(f"unknown line {line}")
 
     def _write(self, line):
@@ -218,6 +240,14 @@ class Journal:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._length += len(data)
         self._take(line)
+
+    def _note_times(self, before):
+        """Note the times of folders just moved from; where somebody else changed one between two batches, forget it."""
+        after, times = _mtimes(before), {}
+        for folder in after.keys() & before.keys():
+            first, last = self.times.get(folder, (before[folder], before[folder]))
+            times[folder] = [first if last == before[folder] else after[folder], after[folder]]
+        self._write({"times": times})
 
     def _remove_source(self, entry, target):
         source = Path(entry.source)
@@ -248,6 +278,16 @@ class Journal:
         return {_stamp(path) for path in self.folder.rglob("*")}
 
 
+@contextmanager
+def plain_errors(destination):
+    """An OSError in here becomes a RetrainError that says where."""
+    try:
+        yield
+    except OSError as error:
+        hint = HINTS.get(error.errno or 0, "Name a folder that you may write to.")
+        raise RetrainError(f"cannot work in {destination}: {error.strerror}.", hint) from error
+
+
 def _undo(entry, source, target):
     """Give the source its content back, then remove the target.  Returns the reason where that cannot be."""
     moved = entry.mode == "move"
@@ -273,9 +313,17 @@ def _line(value):
     return json.dumps(value).encode() + b"\n"
 
 
-def _entry(source, destination, mode):
+def _entry(source, destination, mode, reason):
     status = os.stat(source)
-    return Entry(str(source), destination, mode, _sha256(source), status.st_size, status.st_mtime_ns)
+    return Entry(str(source), destination, mode, _sha256(source), status.st_size, status.st_mtime_ns, reason)
+
+
+def _mtimes(paths):
+    times = {}
+    for path in paths:
+        with suppress(OSError):
+            times[path] = os.stat(path).st_mtime_ns
+    return times
 
 
 def _stamp(path):
@@ -365,7 +413,7 @@ def _sync(path):
 
 
 @contextmanager
-def _locked(folder):
+def _locked(folder, tool):
     """Keep a second process out.  The lock ends with this process, however that ends."""
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -373,7 +421,7 @@ def _locked(folder):
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise RetrainError(f"another retrain sort is at work in {folder}.", "Wait for its end.") from None
+                raise RetrainError(f"another retrain {tool} is at work in {folder}.", "Wait for its end.") from None
         yield
     finally:
         os.close(handle)

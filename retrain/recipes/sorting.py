@@ -1,12 +1,11 @@
 """Sort: file each picture, its sidecars with it, by what is on it."""
 
-import errno
 import logging
 import os
 import re
 import unicodedata
-from collections import Counter, defaultdict
-from contextlib import contextmanager, nullcontext
+from collections import Counter
+from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
 
@@ -15,22 +14,15 @@ from retrain.dataset import require_folder, walk
 from retrain.errors import RetrainError
 from retrain.options import SortOptions
 from retrain.progress import track
-from retrain.recipes.journal import BATCH, NAME, Journal
+from retrain.recipes.journal import BATCH, HINTS, NAMES, Journal, plain_errors
+from retrain.recipes.sidecars import group
 
 MODES, LAYOUTS = ["copy", "move", "link"], ["folders", "flat"]
 UNKNOWN, ERROR = "_unknown", "_error"
-RAW = "3fr arw cr2 cr3 crw dcr dng erf iiq kdc mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
-SIDECARS = {f".{suffix}" for suffix in ["xmp", "json", "aae", "thm", "mov", *RAW.split()]}
 NAME_BYTES = 255  # that most file systems allow
 LABEL_BYTES = 200  # of these; the rest is for the confidence, a number and the suffix
 UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')  # in a name, on Linux, macOS or Windows
 DEVICES = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)  # to Windows, in any folder
-HINTS = dict.fromkeys(
-    (errno.ENOSPC, errno.EDQUOT), "Make room and run the same command again: it goes on where it stopped."
-) | {
-    errno.EXDEV: "Hard links cannot cross file systems: use --mode copy.",
-    errno.EROFS: "Name a folder that you may write to.",
-}
 
 log = logging.getLogger("retrain")
 
@@ -44,10 +36,10 @@ def sort_dir(source, destination, options=SortOptions(), classifier=None):  # no
     not be filed, which stay where they are.  Raises RetrainError.
     """
     _check_options(options)
-    with _plain_errors(destination):
+    with plain_errors(destination):
         source, destination = _check_folders(source, destination)
     classifier = classifier or Classifier.load(options.model_dir, threshold=options.threshold)
-    with _plain_errors(destination), _open_journal(destination, options) as journal:
+    with plain_errors(destination), _open_journal(destination, options) as journal:
         sorter = _Sorter(source, journal, options, classifier.labels)
         groups = _new_groups(source, journal)
         guesses = classifier.guess_files([picture for picture, *_ in groups])
@@ -63,9 +55,9 @@ def undo_sort(destination):
     Returns {"restored": files, "left": [{"path", "reason"}]}.  Raises RetrainError.
     """
     destination = Path(os.path.realpath(destination))
-    if not (destination / NAME).is_file():
+    if not (destination / NAMES["sort"]).is_file():
         raise RetrainError(f"nothing was sorted into {destination}, or it is undone already.", "Check the path.")
-    with _plain_errors(destination), Journal.open(destination) as journal:
+    with plain_errors(destination), Journal.open(destination) as journal:
         restored, left = journal.undo()
     return {"restored": restored, "left": [{"path": path, "reason": reason} for path, reason in left.items()]}
 
@@ -92,46 +84,16 @@ def _lies_in(inner, outer):
     return any(outer.exists() and folder.exists() and folder.samefile(outer) for folder in [inner, *inner.parents])
 
 
-@contextmanager
-def _plain_errors(destination):
-    try:
-        yield
-    except OSError as error:
-        hint = HINTS.get(error.errno or 0, "Name a folder that you may write to.")
-        raise RetrainError(f"cannot work in {destination}: {error.strerror}.", hint) from error
-
-
 def _open_journal(destination, options):
     return nullcontext(Journal(destination)) if options.dry_run else Journal.open(destination)
 
 
 def _new_groups(source, journal):
-    groups = list(_find_groups(source))
+    groups = list(group(walk(source)))
     new = [group for group in groups if not all(map(journal.knows, group))]
     if len(new) < len(groups):
         log.info("%d file(s) were sorted before: left alone, but for --undo.", len(groups) - len(new))
     return new
-
-
-def _find_groups(source):
-    """Yield [picture, its sidecars …] for every file below a folder.  A sidecar without its picture stands alone."""
-    folders = defaultdict(list)
-    for path in walk(source):
-        folders[path.parent].append(path.name)
-    for folder, names in sorted(folders.items()):
-        # Not through links to folders: a move must take the file from where it really lies.
-        real = Path(os.path.realpath(folder))
-        yield from _group([real / name for name in names])
-
-
-def _group(paths):
-    pictures = [path for path in paths if path.suffix.lower() not in SIDECARS]
-    owners = {path.stem: path for path in reversed(pictures)} | {path.name: path for path in pictures}
-    groups = {path: [path] for path in pictures}
-    for path in paths:
-        if path not in groups:
-            groups.setdefault(owners.get(path.stem, path), []).append(path)
-    return groups.values()
 
 
 class _Sorter:
