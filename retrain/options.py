@@ -59,3 +59,10 @@ class SampleOptions:
     per_class: int = 60  # pictures
     size: int = 256  # px, square
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class CleanOptions:
+    checks: tuple[str, ...] = ()  # keys of retrain.checks.CHECKS; none: all, and only the sure ones are applied
+    apply: bool = False  # move to quarantine
+    html: str | Path | None = None  # a page with the suspects

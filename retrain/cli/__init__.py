@@ -20,6 +20,7 @@ COMMANDS = {
     "guess": "Say what is on pictures.",
     "sort": "Sort pictures into folders by what is on them.",
     "evaluate": "Measure a model on pictures it has not seen.",
+    "clean": "Find pictures that harm a training: copies, wrong labels, damaged or dark ones.",
     "sample": "Draw a small labelled picture set to try things on.",
     "backbones": "List the pretrained networks.",
     "doctor": "Check this machine, and say what to do.",

@@ -14,11 +14,11 @@ MODEL_DIR = click.option(
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def _names(_context, _parameter, value):
+def names(_context, _parameter, value):
     return tuple(filter(None, map(str.strip, value.split(","))))
 
 
-ONLY = click.option("--only", metavar="CLASS,…", default="", callback=_names, help="Only these classes.")
+ONLY = click.option("--only", metavar="CLASS,…", default="", callback=names, help="Only these classes.")
 
 
 def print_json(value):

@@ -1,0 +1,81 @@
+"""What the checks look at: everything known of the pictures of one folder."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from retrain.bottlenecks import Kind
+from retrain.duplicates import find_pairs, group_by
+from retrain.images import DECODER_VERSION, ImageError
+
+MEASURED_SIDE = 256  # px; the shorter side is brought down to this before light and sharpness are measured
+TILES = 8  # each way
+
+
+@dataclass
+class Evidence:
+    """The readable pictures, row by row, and the files that are none.
+
+    embeddings: float32 (n, D), normalized.  thumbnails: see `images.thumbnail`.  measures: see `measure`.
+    labels: int (n,) into classes; classes: the only one is "" where there are no class folders.
+    """
+
+    paths: list[Path]
+    labels: np.ndarray
+    classes: list[str]
+    tested: np.ndarray  # bool (n,): lies in test/
+    digests: list[bytes]
+    embeddings: np.ndarray | None
+    thumbnails: np.ndarray
+    measures: np.ndarray
+    refused: list[tuple[Path, ImageError]]
+
+    @cached_property
+    def pairs(self):
+        return find_pairs(self.embeddings, self.thumbnails)
+
+    @cached_property
+    def groups(self):
+        """Name of each picture's group of copies."""
+        return group_by(self.digests, self.pairs[:2])
+
+    def best(self, rows):
+        """Of copies, the row to keep: tested rather than trained, most bytes, shortest name, first."""
+
+        def rank(row):
+            path = self.paths[row]
+            return not self.tested[row], -path.stat().st_size, len(path.name), str(path)
+
+        return min(rows, key=rank)
+
+
+def rows_by(names):
+    """Lists of the rows that have the same name, where there are two or more."""
+    rows = defaultdict(list)
+    for row, name in enumerate(names):
+        rows[name].append(row)
+    return [members for members in rows.values() if len(members) > 1]
+
+
+def measure(image):
+    """Width, height, light, contrast and sharpness of a decoded picture: float32 (5,).
+
+    light: brightness that 99 % of the pixels stay below, 0 to 255.  contrast: standard deviation of brightness.
+    sharpness: variance of the Laplacian (Pech-Pacheco et al. 2000) in the sharpest tile, because the background of a
+    photo may well be blurred.  Width and height are those after decoding, which brings large JPEGs down.
+    """
+    scale = min(1, MEASURED_SIDE / min(image.size))
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    gray = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2).convert("L"), np.float32)
+    around = gray[:-2, 1:-1] + gray[2:, 1:-1] + gray[1:-1, :-2] + gray[1:-1, 2:]
+    laplacian = 4 * gray[1:-1, 1:-1] - around
+    tiles = [tile for band in np.array_split(laplacian, TILES) for tile in np.array_split(band, TILES, axis=1)]
+    sharpness = max((tile.var() for tile in tiles if tile.size), default=0)
+    return np.array([*image.size, np.percentile(gray, 99), gray.std(), sharpness], np.float32)
+
+
+MEASURES = Kind(f"measures1-decoder{DECODER_VERSION}", np.float32, 5, measure)
