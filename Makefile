@@ -10,10 +10,10 @@ SHELL_FILES = *.sh scripts/*.sh tests/shell/*.bash tests/shell/*.bats tests/cont
 DOCS = ARCHITECTURE.md docs/commands.md
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	--group build pyproject.toml
-TRAINING = scikit-learn scipy joblib narwhals threadpoolctl
+TRAINING = scikit-learn scipy joblib narwhals threadpoolctl cleanlab pandas python-dateutil termcolor tzdata
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-full setup-dev train guess sort evaluate demo doctor image image-gpu test test-image lint format \
+.PHONY: help setup setup-full setup-dev train guess sort evaluate clean demo doctor image image-gpu test test-image lint format \
 	bench docs lock
 
 help:
@@ -40,6 +40,9 @@ sort: ## SRC=folder DST=folder Copy its pictures, sorted by what is on them
 
 evaluate: ## DATA=folder Measure the model on pictures that it has not seen
 	@$(call need,DATA)scripts/retrain.sh evaluate $(ARGS) -- "$$DATA"
+
+clean: ## DATA=folder Find copies, wrong labels and unfit pictures; nothing is changed without ARGS=--apply
+	@$(call need,DATA)scripts/retrain.sh clean $(ARGS) -- "$$DATA"
 
 demo: ## Train on flower photos, or on drawn pictures where the network gives none
 	@scripts/demo.sh
