@@ -1,11 +1,12 @@
 """Which pictures are copies of one another: groups that no split may tear apart.
 
 Copies are a picture resized, recompressed, cropped by some percent, mirrored, or made brighter or darker.  Neighbours
-by embedding are confirmed by the perceptual hash, neighbours by perceptual hash by the embedding.  The limits come from
-`python -m benchmarks duplicates`.
+by embedding are confirmed by the perceptual hash, neighbours by perceptual hash by the embedding.  Where the hashes
+leave a doubt, the pictures are laid upon one another, which tells a crop from the next shot of a burst.  The limits
+come from `python -m benchmarks duplicates`.
 """
 
-from itertools import product
+from itertools import count, product
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +17,17 @@ HASH_SIDE = 16  # lowest frequencies each way: a hash has 256 bits
 NEAR = 0.7  # cosine of embeddings, from which two pictures are neighbours
 ALIKE = 0.5  # cosine that confirms neighbours by hash
 SAME_BITS = 24  # hashes that differ in so many bits are neighbours
-SAME_CROPPED_BITS = 52  # hashes of the best-fitting crops that confirm neighbours by embedding
-CROPS = 0.95, 0.9, 0.85  # of the side
+SAME_CROPPED_BITS = 60  # hashes of the best-fitting crops that confirm neighbours by embedding
+SURE_BITS = 12  # the same, beyond which the pictures are laid upon one another
+FITTING = 0.982  # correlation of their pixels then
+CROPS = 0.95, 0.9  # of the side
 PLACES = 0, 0.5, 1  # of a crop, from one border to the other
 BLOCK = 1024  # rows compared at a time, to bound memory
+FIT_SIDE = 32  # px
+FIT_BLUR = 1.35  # px of a thumbnail; pixels between sharp ones cannot be told well
+FIT_STEPS = 7
+FIT_BLOCK = 64  # pairs at a time, so that they stay in the processor's cache
+OVERLAP = 0.7  # of the area, at least
 
 
 class Pairs(NamedTuple):
@@ -40,17 +48,20 @@ def find_pairs(embeddings, thumbnails):
     plain, mirrored = (np.unpackbits(bits, axis=1).astype(np.float32) * 2 - 1 for bits in (hashes[:, 0], hashes[:, -1]))
     least = plain.shape[1] - 2 * SAME_BITS
     found = []
-    for start in range(0, len(embeddings), BLOCK):
-        rows = slice(start, start + BLOCK)
-        cosine = embeddings[rows] @ embeddings[start:].T
+    starts = range(0, len(embeddings) or 1, BLOCK)
+    for top, left in ((top, left) for top in starts for left in starts if top <= left):
+        rows, columns = slice(top, top + BLOCK), slice(left, left + BLOCK)
+        cosine = embeddings[rows] @ embeddings[columns].T
         near = cosine >= NEAR
         for bits in (plain, mirrored):
-            near |= (plain[rows] @ bits[start:].T >= least) & (cosine >= ALIKE)
-        first, second = np.nonzero(np.triu(near, 1))
-        bits = _differing_bits(hashes[start:], first, second)
+            near |= (plain[rows] @ bits[columns].T >= least) & (cosine >= ALIKE)
+        row, column = np.nonzero(np.triu(near, 1) if top == left else near)
+        first, second = row + top, column + left
+        bits = _differing_bits(hashes, first, second)
         same = bits <= SAME_CROPPED_BITS
-        first, second = first[same], second[same]
-        found.append((first + start, second + start, cosine[first, second], bits[same]))
+        doubtful = np.flatnonzero(same & (bits > SURE_BITS))
+        same[doubtful] = _fit(thumbnails, first[doubtful], second[doubtful]) >= FITTING
+        found.append((first[same], second[same], cosine[row[same], column[same]], bits[same]))
     return Pairs(*map(np.concatenate, zip(*found, strict=True)))
 
 
@@ -61,20 +72,22 @@ def perceptual_hashes(thumbnails):
     scaled up again is a linear map, as the DCT is, so both are one matrix.
     """
     whole = _low_frequencies(0, 1)
-    crops = [
-        (_low_frequencies(top * (1 - share), share), _low_frequencies(left * (1 - share), share))
-        for share, top, left in product(CROPS, PLACES, PLACES)
-    ]
     mirror = np.where(np.arange(HASH_SIDE) % 2, -1, 1)  # it negates the odd frequencies
-    views = [(whole, whole), *crops, (whole, mirror[:, None] * whole)]
-    hashes = np.empty((len(thumbnails), len(views), HASH_SIDE**2 // 8), np.uint8)
+    crops = [[_low_frequencies(place * (1 - share), share) for place in PLACES] for share in CROPS]
+    views = [(whole, [whole]), *((down, places) for places in crops for down in places)]
+    views.append((whole, [mirror[:, None] * whole]))
+    hashes = np.empty((len(thumbnails), sum(len(acrosses) for _, acrosses in views), HASH_SIDE**2 // 8), np.uint8)
+    lower_half = HASH_SIDE**2 // 2 - 1
     for start in range(0, len(thumbnails), BLOCK):
         rows = slice(start, start + BLOCK)
-        images = thumbnails[rows].reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE).astype(np.float32)
-        for number, (down, across) in enumerate(views):
-            frequencies = (down @ images @ across.T).reshape(len(images), -1)
-            bits = frequencies > np.median(frequencies, axis=1, keepdims=True)
-            hashes[rows, number] = np.packbits(bits, axis=1)
+        images, number = thumbnails[rows].reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE).astype(np.float32), count()
+        for down, acrosses in views:
+            columns = down @ images
+            for across in acrosses:
+                frequencies = (columns @ across.T).reshape(len(images), -1)
+                # More than this is more than the median, which takes NumPy ten times as long.
+                bits = frequencies > np.partition(frequencies, lower_half, axis=1)[:, lower_half, None]
+                hashes[rows, next(number)] = np.packbits(bits, axis=1)
     return hashes
 
 
@@ -82,10 +95,14 @@ def _low_frequencies(start, share):
     """Matrix (HASH_SIDE, THUMBNAIL_SIDE): crop a row of pixels, scale it up again, take the lowest DCT frequencies."""
     from scipy.fft import dct
 
-    at = (start + share * (np.arange(THUMBNAIL_SIDE) + 0.5) / THUMBNAIL_SIDE) * THUMBNAIL_SIDE - 0.5
-    pixels = np.arange(THUMBNAIL_SIDE)
-    scale_up = np.maximum(0, 1 - abs(np.clip(at, 0, THUMBNAIL_SIDE - 1)[:, None] - pixels))  # linear interpolation
-    return (dct(np.eye(THUMBNAIL_SIDE), axis=0)[:HASH_SIDE] @ scale_up).astype(np.float32)
+    at = start + share * (np.arange(THUMBNAIL_SIDE) + 0.5) / THUMBNAIL_SIDE
+    return (dct(np.eye(THUMBNAIL_SIDE), axis=0)[:HASH_SIDE] @ _interpolation(at, THUMBNAIL_SIDE)).astype(np.float32)
+
+
+def _interpolation(at, side):
+    """Matrices (…, side) that read a row of `side` pixels at places from 0 to 1, linearly between them."""
+    at = np.clip(at * side - 0.5, 0, side - 1)
+    return np.maximum(0, 1 - abs(at[..., None] - np.arange(side)))
 
 
 def _differing_bits(hashes, first, second):
@@ -97,6 +114,58 @@ def _differing_bits(hashes, first, second):
             differing = np.bitwise_count(words[one, whole] ^ words[other, view]).sum(axis=1, dtype=int)
             np.minimum(best, differing, out=best)
     return best
+
+
+def _fit(thumbnails, first, second):
+    """Correlation of two pictures laid upon one another, or of one and the other's mirror image: (pairs,)."""
+    pixels = np.arange(THUMBNAIL_SIDE)
+    middles = (np.arange(FIT_SIDE) + 0.5) * THUMBNAIL_SIDE / FIT_SIDE - 0.5
+    blur = np.exp(-(((middles[:, None] - pixels) / FIT_BLUR) ** 2) / 2)
+    blur = (blur / blur.sum(axis=1, keepdims=True)).astype(np.float32)
+    best = np.empty(len(first))
+    for start in range(0, len(first), FIT_BLOCK):
+        rows = slice(start, start + FIT_BLOCK)
+        one, other = (
+            blur @ thumbnails[numbers[rows]].reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE).astype(np.float32) @ blur.T
+            for numbers in (first, second)
+        )
+        best[rows] = np.maximum(_lay_upon(one, other), _lay_upon(one, other[:, :, ::-1]))
+    return best
+
+
+def _lay_upon(one, other):
+    """Correlation where scale and shift of the second pictures fit best: (pairs,).
+
+    Gauss-Newton on both and on contrast and brightness (Lucas and Kanade 1981).
+    one, other: float32 (pairs, side, side).
+    """
+    pairs, side, _ = one.shape
+    at = ((np.arange(side) + 0.5) / side - 0.5).astype(np.float32)
+    fit = np.tile(np.array([1, 0, 1, 0], np.float32), (pairs, 1))  # scale and shift, down and across
+    best = np.zeros(pairs, np.float32)
+    for _ in range(FIT_STEPS):
+        down, across = fit[:, :1] * at + fit[:, 1:2], fit[:, 2:3] * at + fit[:, 3:]
+        seen = (abs(down) <= 0.5)[:, :, None] & (abs(across) <= 0.5)[:, None]
+        moved = _interpolation(down + 0.5, side).astype(np.float32) @ other
+        moved = moved @ _interpolation(across + 0.5, side).astype(np.float32).transpose(0, 2, 1)
+        overlaps = seen.mean(axis=(1, 2)) >= OVERLAP
+        best = np.maximum(best, np.where(overlaps, _correlation(one, moved, seen), 0))
+        slope_down, slope_across = np.gradient(moved, 1 / side, axis=(1, 2))
+        slopes = slope_down * at[:, None], slope_down, slope_across * at, slope_across, moved, np.ones_like(moved)
+        change = np.stack(slopes, axis=-1).reshape(pairs, -1, 6) * seen.reshape(pairs, -1, 1)
+        normal, wanted = change.transpose(0, 2, 1) @ change, change.transpose(0, 2, 1) @ one.reshape(pairs, -1, 1)
+        damping = 1e-6 + 1e-5 * np.einsum("pii->p", normal)[:, None, None]  # a blank picture fits anywhere
+        *step, contrast, _ = np.linalg.solve(normal + damping * np.eye(6, dtype=np.float32), wanted)[:, :, 0].T
+        fit += np.clip(np.array(step).T / np.maximum(contrast, 0.2)[:, None], -0.05, 0.05)
+    return best
+
+
+def _correlation(one, other, seen):
+    count = np.maximum(seen.sum(axis=(1, 2), keepdims=True), 1)
+    one, other = (image * seen for image in (one, other))
+    one, other = (image - seen * image.sum(axis=(1, 2), keepdims=True) / count for image in (one, other))
+    norms = np.einsum("pij,pij->p", one, one) * np.einsum("pij,pij->p", other, other)
+    return np.einsum("pij,pij->p", one, other) / np.sqrt(np.maximum(norms, 1e-6))
 
 
 def group_by(digests, *relations):
