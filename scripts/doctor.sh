@@ -209,8 +209,9 @@ look_at_space() {
 # compare_space FOLDER GIGABYTES WHERE HINT
 compare_space() {
   local free
-  free=$(df -Pk "$1" | awk 'NR == 2 { for (i = 2; i <= NF; i++) if ($i ~ /^[0-9]+%$/) printf "%.0f", $(i - 1) * 1024 }')
-  if [ "${free:=0}" -ge "${2}000000000" ]; then
+  free=$(df -Pk "$1" | sed -n '2s/.* \([0-9][0-9]*\)  *[0-9]*% .*/\1/p')
+  free=$((${free:-0} * 1024))
+  if [ "$free" -ge "${2}000000000" ]; then
     finding fine space "$(amount "$free") free $3"
   else
     finding note space "$(amount "$free") free $3" "$4"
