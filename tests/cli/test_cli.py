@@ -1,6 +1,4 @@
-import io
 import json
-import logging
 import os
 import re
 import shutil
@@ -22,25 +20,6 @@ TRAIN_KEYS = [
 ]  # fmt: skip
 EVALUATE_KEYS = ["coverage", "accuracy_on_covered", "ece", "per_class", "confusion"]
 GUESS_KEYS = ["path", "label", "confidence", "scores", "unknown", "error"]
-
-
-@pytest.fixture
-def run(capfdbinary, monkeypatch, tmp_path):
-    """Run the command line in this process, in an empty folder: exit code, stdout, stderr."""
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-
-    def run(*arguments, stdin=b""):
-        monkeypatch.setattr(sys, "argv", ["retrain", *map(str, arguments)])
-        monkeypatch.setattr(logging.root, "handlers", [])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        capfdbinary.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capfdbinary.readouterr()
-        return ended.value.code or 0, out, err.decode()
-
-    return run
 
 
 def is_one_clear_error(result, *words):
