@@ -55,7 +55,7 @@ RUN --mount=type=bind,from=tools,source=/tools,target=/tools --mount=type=cache,
 # The backbones that are not shipped: built once, here, so that no container needs the network or a cache for them
 FROM full-packages AS builder
 WORKDIR /src
-COPY retrain/__init__.py retrain/errors.py retrain/images.py retrain/
+COPY retrain/*.py retrain/
 COPY retrain/backbones retrain/backbones
 COPY retrain/tf retrain/tf
 RUN XDG_CACHE_HOME=/built python3 -c 'from retrain.backbones import *; list(map(load_backbone, BACKBONES))'

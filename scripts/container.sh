@@ -150,7 +150,7 @@ add_gpu() {
 
 # add_mounts COMMAND ARGUMENT…: what is written comes first, for what is mounted already stays as it is.
 add_mounts() {
-  local command=$1 files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run=''
+  local command=$1 files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html=''
   mounted=:
   shift
   split "$@"
@@ -164,8 +164,10 @@ add_mounts() {
   esac
   case $command in
     sample) [ -z "${paths[0]-}" ] || { make_folder "${paths[0]}" && writes "${paths[0]}"; } ;;
+    clean) [ -z "$changes" ] || writes "$undo" ${paths[@]+"${paths[@]}"} ;;
     shell) writes . ;;
   esac
+  [ -z "$html" ] || { folder_of "$html" && writes "$REPLY"; }
   if [ "$command" = sort ]; then add_sort_mounts ${paths[@]+"${paths[@]}"}; else reads ${paths[@]+"${paths[@]}"}; fi
   # A new model takes the old one's place, and that of a mount is taken.
   [ "$command" = train ] || reads "$files" "$model"
@@ -178,8 +180,11 @@ read_options() {
       --model-dir=*) model=${1#*=} ;;
       --mode) mode=${2-} ;;
       --mode=*) mode=${1#*=} ;;
-      --undo) undo=${2-} ;;
+      --undo) undo=${2-} changes=yes ;;
       --undo=*) undo=${1#*=} ;;
+      --apply) changes=yes ;;
+      --html) html=${2-} ;;
+      --html=*) html=${1#*=} ;;
       --dry-run) dry_run=yes ;;
     esac
     ! takes_value "$1" || [ $# = 1 ] || shift
@@ -189,11 +194,18 @@ read_options() {
 
 # Beside a model lie the embeddings, and the new model until it takes the old one's place.
 beside_model() {
-  local folder=./
-  case $model in */?*) folder=${model%/?*}/ ;; esac
-  [ "$command" != train ] || make_folder "$folder"
-  writes "$folder"
+  folder_of "$model"
+  [ "$command" != train ] || make_folder "$REPLY"
+  writes "$REPLY"
   [ ! -L "${model%/}" ] || { real "$model" && writes "$REPLY/.."; }
+}
+
+# folder_of PATH: set REPLY to the folder that holds it.
+folder_of() {
+  case $1 in
+    */?*) REPLY=${1%/?*}/ ;;
+    *) REPLY=./ ;;
+  esac
 }
 
 # add_sort_mounts SRC DST

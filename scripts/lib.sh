@@ -67,7 +67,7 @@ split() {
 
 takes_value() {
   case $1 in
-    --backbone | --group-by | --layout | --mode | --model-dir | --only | --per-class | --quality | --seed | --size | --test-share | --threshold | --top | --undo) ;;
+    --backbone | --checks | --group-by | --html | --layout | --mode | --model-dir | --only | --per-class | --quality | --seed | --size | --test-share | --threshold | --top | --undo) ;;
     *) return 1 ;;
   esac
 }
