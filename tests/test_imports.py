@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-HEAVY = {"tensorflow", "keras", "sklearn", "scipy", "pandas", "matplotlib", "jinja2", "rich"}
+HEAVY = {"tensorflow", "keras", "sklearn", "scipy", "cleanlab", "pandas", "matplotlib", "jinja2", "rich"}
 RUN = """
 import sys
 sys.argv = ["retrain", *sys.argv[1:]]
@@ -48,6 +48,12 @@ def test_evaluate_needs_neither_tensorflow_nor_scikit_learn(sample, model_dir):
     loaded, code = modules(RUN, "evaluate", sample)
     assert code == 0
     assert not loaded & {"tensorflow", "keras", "sklearn", "scipy"}
+
+
+def test_clean_loads_only_what_its_checks_need(sample):
+    loaded, code = modules(RUN, "clean", sample, "--checks", "tiny,dark,identical")
+    assert code == 0
+    assert not loaded & {"cleanlab", "pandas", "sklearn", "ai_edge_litert", "jinja2"}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"]])

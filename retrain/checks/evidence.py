@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from retrain.bottlenecks import Kind
-from retrain.duplicates import find_pairs, group_by
+from retrain.checks.blank import MIN_CONTRAST
+from retrain.duplicates import Pairs, find_pairs, group_by
 from retrain.images import DECODER_VERSION, ImageError
 
 MEASURED_SIDE = 256  # px; the shorter side is brought down to this before light and sharpness are measured
@@ -36,7 +37,11 @@ class Evidence:
 
     @cached_property
     def pairs(self):
-        return find_pairs(self.embeddings, self.thumbnails)
+        """Near-duplicates.  Blank pictures are alike, and no copies."""
+        pairs = find_pairs(self.embeddings, self.thumbnails)
+        shows = self.measures[:, 3] >= MIN_CONTRAST
+        both = shows[pairs.first] & shows[pairs.second]
+        return Pairs(*(column[both] for column in pairs))
 
     @cached_property
     def groups(self):

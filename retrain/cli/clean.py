@@ -69,7 +69,7 @@ def _print(result, data, options):
             # One line a finding, whatever a name holds.
             paths = ", ".join(_plain(os.path.relpath(path, folder)) for path in finding["paths"][:EXAMPLES])
             more = ", …" if len(finding["paths"]) > EXAMPLES else ""
-            click.echo(f"{'':{width}}          {paths}{more}: {finding['reason']}")
+            click.echo(f"{'':{width}}          {paths}{more}: {_plain(finding['reason'])}")
         if count > EXAMPLES:
             click.echo(f"{'':{width}}          … and {count - EXAMPLES} more")
     click.echo(f"Plan: {result['plan']}")

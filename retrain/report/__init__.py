@@ -13,7 +13,7 @@ from retrain.images import ImageError, decode, read
 from retrain.parallel import ordered_map
 
 SUSPECTS_SHOWN = 100  # a check
-PICTURES_SHOWN = 12  # a suspect
+PICTURES_SHOWN = 6  # a suspect
 THUMBNAIL_SIDE = 180  # px
 GENERATOR = b'<meta name="generator" content="retrain clean">'
 

@@ -98,6 +98,13 @@ def test_identical_in_two_classes_is_for_review(tmp_path):
     assert (suspect.keep, suspect.sure) == (None, False)
 
 
+def test_blank_pictures_are_no_copies_of_one_another(tmp_path):
+    seen = evidence(tmp_path)
+    spoil(seen, "near_duplicate")
+    seen.measures[:3, 3] = 0
+    assert list(load_check("near_duplicate")(seen)) == []
+
+
 def test_tested_copy_is_kept_then_the_largest_then_the_shortest_name(tmp_path):
     seen = evidence(tmp_path)
     assert seen.best([10, 2]) == 2
