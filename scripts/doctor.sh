@@ -15,6 +15,7 @@ esac
 
 driver_page=https://www.nvidia.com/drivers
 toolkit_page=https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html
+newline=$'\n'
 exit_code=0
 
 # finding STATUS NAME TEXT [HINT…]: a line as `retrain doctor` prints it, with what to do below.
@@ -88,7 +89,7 @@ look_at_runtime() {
   local message named=${RETRAIN_RUNTIME:-auto}
   if ! message=$(find_runtime 2>&1); then
     message=${message#Error: }
-    finding broken runtime "${message%%$'\n'*}" "${message#*Hint: }"
+    finding broken runtime "${message%%"$newline"*}" "${message#*Hint: }"
     return 1
   fi
   find_runtime
@@ -136,10 +137,10 @@ look_at_card() {
     fi
   elif cards=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>&1) && [ -n "$cards" ]; then
     cards=${cards//, /, driver }
-    finding fine GPU "${cards//$'\n'/; }"
+    finding fine GPU "${cards//"$newline"/; }"
     return
   else
-    finding note GPU "nvidia-smi finds no card: ${cards%%$'\n'*}" \
+    finding note GPU "nvidia-smi finds no card: ${cards%%"$newline"*}" \
       "Restart the machine. If that does not help, install the driver anew: $driver_page"
   fi
   return 1
