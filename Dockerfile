@@ -18,8 +18,9 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/log/* /usr/share/doc/* \
     && useradd --uid 1000 --no-create-home --home-dir /tmp retrain
-# A user who is not in /etc/passwd still has a home; nothing needs to be written there.
-ENV PATH=/usr/lib/retrain/bin:$PATH HOME=/tmp LANG=C.UTF-8
+# A user who is not in /etc/passwd still has a home; nothing needs to be written there. Shared memory can be written to
+# whatever else is read-only, and TensorFlow insists on some such place.
+ENV PATH=/usr/lib/retrain/bin:$PATH HOME=/tmp TMPDIR=/dev/shm LANG=C.UTF-8
 WORKDIR /work
 ENTRYPOINT ["retrain"]
 CMD ["--help"]
@@ -50,7 +51,9 @@ RUN --mount=type=bind,from=tools,source=/tools,target=/tools --mount=type=cache,
 FROM full-packages AS gpu-packages
 COPY requirements-gpu.txt /usr/lib/retrain/
 RUN --mount=type=bind,from=tools,source=/tools,target=/tools --mount=type=cache,target=/root/.cache \
-    /tools/bin/pip --python /usr/lib/retrain install -qq --require-hashes -r /usr/lib/retrain/requirements-gpu.txt
+    /tools/bin/pip --python /usr/lib/retrain install -qq --require-hashes -r /usr/lib/retrain/requirements-gpu.txt \
+    # TensorFlow does not look into each of these by itself.
+    && find /usr/lib/retrain -path '*/nvidia/*/lib' -type d >/etc/ld.so.conf.d/retrain.conf && ldconfig
 
 # The backbones that are not shipped: built once, here, so that no container needs the network or a cache for them
 FROM full-packages AS builder

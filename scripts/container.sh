@@ -12,11 +12,15 @@ find_engine() {
     format='{{.ServerVersion}} {{.SecurityOptions}} {{.Runtimes}}'
     [ "$engine" != podman ] || format='{{.Version.Version}} rootless={{.Host.Security.Rootless}}'
     command -v "$engine" >/dev/null || continue
-    features=$(perl -e 'alarm 2; exec @ARGV' "$engine" info --format "$format" 2>/dev/null) || continue
+    features=$(in_two_seconds "$engine" info --format "$format" 2>/dev/null) || continue
     [[ $features == ' '* ]] || return 0 # docker that reaches no server leaves its version empty, and succeeds
   done
   engine='' features=''
   return 1
+}
+
+in_two_seconds() {
+  if command -v timeout >/dev/null; then timeout 2 "$@"; else perl -e 'alarm 2; exec @ARGV' "$@"; fi # macOS has perl
 }
 
 # find_image COMMAND: set `stage` to the smallest stage of the Dockerfile that can do it, and `image` to its name.

@@ -68,7 +68,7 @@ kind_of_engine() {
 # why_no_engine NAME: in its own words
 why_no_engine() {
   local reason hint
-  reason=$(perl -e 'alarm 2; exec @ARGV' "$1" info 2>&1 >/dev/null </dev/null | sed -n '/./{p;q;}') || :
+  reason=$(in_two_seconds "$1" info 2>&1 >/dev/null </dev/null | sed -n '/./{p;q;}') || :
   reason=${reason#ERROR: } reason=${reason%%: Get \"*}
   case $(uname)-$1-$reason in
     *'ermission denied'*)
