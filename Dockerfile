@@ -18,9 +18,8 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/log/* /usr/share/doc/* \
     && useradd --uid 1000 --no-create-home --home-dir /tmp retrain
-# A user who is not in /etc/passwd still has a home; nothing needs to be written there. Shared memory can be written to
-# whatever else is read-only, and TensorFlow insists on some such place.
-ENV PATH=/usr/lib/retrain/bin:$PATH HOME=/tmp TMPDIR=/dev/shm LANG=C.UTF-8
+# A user who is not in /etc/passwd still has a home; nothing needs to be written there.
+ENV PATH=/usr/lib/retrain/bin:$PATH HOME=/tmp LANG=C.UTF-8
 WORKDIR /work
 ENTRYPOINT ["retrain"]
 CMD ["--help"]
@@ -72,26 +71,28 @@ RUN --mount=type=bind,from=tools,source=/tools,target=/tools \
     touch README.md \
     && /tools/bin/pip --python /usr/lib/retrain wheel -qq --no-deps --no-build-isolation --wheel-dir /wheel .
 
+# TMPDIR: TensorFlow insists on a place to write to, and shared memory is one whatever else is read-only.
 FROM guess-packages AS guess
-ENV RETRAIN_STAGE=guess
 RUN --mount=type=bind,from=tools,source=/tools,target=/tools \
     --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
     /tools/bin/pip --python /usr/lib/retrain install -qq --no-deps --no-index /wheel/*.whl
+ENV RETRAIN_STAGE=guess TMPDIR=/dev/shm
 USER 1000:1000
 
 FROM full-packages AS full
-ENV RETRAIN_STAGE=full
 COPY --from=builder /built/retrain/backbones /usr/lib/retrain/share/retrain/backbones
 RUN --mount=type=bind,from=tools,source=/tools,target=/tools \
     --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
     /tools/bin/pip --python /usr/lib/retrain install -qq --no-deps --no-index /wheel/*.whl
+ENV RETRAIN_STAGE=full TMPDIR=/dev/shm
 USER 1000:1000
 
 FROM gpu-packages AS gpu
-# The engine's NVIDIA toolkit reads these.
-ENV RETRAIN_STAGE=gpu NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=builder /built/retrain/backbones /usr/lib/retrain/share/retrain/backbones
 RUN --mount=type=bind,from=tools,source=/tools,target=/tools \
     --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
     /tools/bin/pip --python /usr/lib/retrain install -qq --no-deps --no-index /wheel/*.whl
+ENV RETRAIN_STAGE=gpu TMPDIR=/dev/shm
+# The engine's NVIDIA toolkit reads these.
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 1000:1000
