@@ -6,15 +6,16 @@ import time
 
 from retrain import cli
 from retrain.cli import shared
-from retrain.recipes import training
+from retrain.recipes import preparing, training
 
 STEPS = {
-    "find": ["find_dataset"],
-    "load backbone": ["load_backbone"],
-    "embed": ["embed_files"],
-    "search C": ["search_C", "fit_temperature"],
-    "fit": ["fit_head"],
-    "save": ["save_model"],
+    "find": (preparing, ["find_dataset"]),
+    "load backbone": (preparing, ["load_backbone"]),
+    "embed": (preparing, ["embed_files"]),
+    "find copies": (preparing, ["find_pairs", "group_by"]),
+    "search C": (training, ["search_C", "fit_temperature"]),
+    "fit": (training, ["fit_head"]),
+    "save": (training, ["save_model"]),
 }
 stages = {"start-up, imports": time.time() - float(os.environ["STARTED"])}
 
@@ -36,8 +37,8 @@ def print_json(result):
     print(json.dumps(result | {"stages": rounded}))
 
 
-for stage, names in STEPS.items():
+for stage, (module, names) in STEPS.items():
     for name in names:
-        setattr(training, name, timed(getattr(training, name), stage))
+        setattr(module, name, timed(getattr(module, name), stage))
 shared.print_json = print_json
 cli.main()

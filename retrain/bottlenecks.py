@@ -28,7 +28,7 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS embeddings
     (sha256 BLOB, fingerprint TEXT, embedding BLOB, PRIMARY KEY (sha256, fingerprint));
 CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 BLOB) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS tested (share REAL, sha256 BLOB, PRIMARY KEY (share, sha256)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS parts (share REAL, sha256 BLOB, tested INTEGER, PRIMARY KEY (share, sha256)) WITHOUT ROWID;
 """
 WAL = "journal_mode=WAL", "synchronous=NORMAL"
 # Network drives and some mounted folders have no shared memory, which WAL needs between processes.
@@ -87,15 +87,18 @@ class Store:
             self._commit()
 
     def tested(self, share):
-        """Digests of the pictures that the last training with that test share kept back."""
-        query = "SELECT sha256 FROM tested WHERE share = ?"
-        return {row for (row,) in self._run(lambda connection: connection.execute(query, (share,)).fetchall()) or ()}
+        """{digest: whether the last training with that test share that met the picture kept it back}."""
+        query = "SELECT sha256, tested FROM parts WHERE share = ?"
+        rows = self._run(lambda connection: connection.execute(query, (share,)).fetchall())
+        return {digest: bool(tested) for digest, tested in rows or ()}
 
-    def note_tested(self, share, digests):
+    def note_tested(self, share, tested):
+        """tested: as `tested` returns it."""
+        rows = [(share, digest, kept_back) for digest, kept_back in tested.items()]
+
         def write(connection):
             with connection:
-                connection.execute("DELETE FROM tested WHERE share = ?", (share,))
-                connection.executemany("INSERT INTO tested VALUES (?, ?)", ((share, digest) for digest in digests))
+                connection.executemany("REPLACE INTO parts VALUES (?, ?, ?)", rows)
 
         self._run(write)
 

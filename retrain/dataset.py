@@ -7,8 +7,9 @@ folders that retrain itself wrote and, on the first level, names starting with `
 import logging
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from hashlib import sha1, sha256
 from pathlib import Path
 from stat import S_ISDIR
 
@@ -19,7 +20,8 @@ from retrain.errors import RetrainError
 TRAINING, VALIDATION, TESTING = "training", "validation", "testing"
 FEW_IMAGES = 20  # a class with fewer learns badly
 MIN_TESTED = 3  # groups; a class with fewer is trained and not tested
-NOHASH = "(.*)_nohash_"  # names of variants of one picture, as the original retrain.py had them
+NOHASH = "(.*?)_nohash_"  # names of variants of one picture, as the original retrain.py had them
+LEGACY_IMAGES = 2**27 - 1  # a class, at most, as the original retrain.py had it
 # What marks a folder as our own work rather than somebody's pictures.
 OWN_MARKS = ("model.json", "bottlenecks.sqlite", ".retrain-sort.jsonl", "retrain-clean.jsonl", ".retrain-clean")
 
@@ -37,6 +39,11 @@ class Dataset:
 
     def __len__(self):
         return len(self.paths)
+
+    def take(self, rows):
+        """The data set of these rows alone, with the same classes."""
+        paths, labels = [self.paths[row] for row in rows], [self.labels[row] for row in rows]
+        return Dataset(self.classes, paths, labels, self.parts and [self.parts[row] for row in rows])
 
 
 def walk(folder):
@@ -197,7 +204,8 @@ def related_by_name(paths, patterns):
 
     patterns: regular expressions.  Raises RetrainError on one that is none, or that has no group.
     """
-    seen, pairs = {}, []
+    seen: dict[tuple[str, Path, str], int] = {}
+    pairs = []
     for pattern in patterns:
         try:
             expression = re.compile(pattern)
@@ -206,7 +214,7 @@ def related_by_name(paths, patterns):
         if not expression.groups:
             raise RetrainError(f"{pattern!r} has no group.", r"Put what is the same in brackets: '(IMG_\d+)'.")
         for row, path in enumerate(paths):
-            if match := expression.search(path.name):
+            if (match := expression.search(path.name)) and match[1]:
                 pairs.append((seen.setdefault((pattern, path.parent, match[1]), row), row))
     return tuple(zip(*pairs, strict=True)) or ((), ())
 
@@ -258,6 +266,37 @@ def _fill(part, members, parts, place):
     if spare:
         pick = max if part == TRAINING else min
         parts[pick(spare, key=lambda digest: place[digest])] = part
+
+
+def legacy_part(path, test_share=0.1, validation_share=0.1):
+    """Part of a picture by the hash of its path as typed, exactly as the original retrain.py had it.
+
+    Moving or renaming data moves pictures to other parts, and copies of one picture may lie in two.
+    """
+    digest = sha1(os.fsencode(re.sub("_nohash_.*$", "", path)), usedforsecurity=False).hexdigest()
+    percentage = (int(digest, 16) % (LEGACY_IMAGES + 1)) * (100 / LEGACY_IMAGES)
+    if percentage < 100 * validation_share:
+        return VALIDATION
+    return TESTING if percentage < 100 * validation_share + 100 * test_share else TRAINING
+
+
+def choose(labels, digests, groups, limit):
+    """Rows of at most `limit` pictures a class, in order: different pictures before copies, which ones by hash.
+
+    Pictures that come in displace few.  labels: int (n,).  digests, groups: bytes of each picture and of its group.
+    """
+    copies, taken, order = Counter[tuple[int, bytes]](), Counter[int](), []
+    for row in sorted(range(len(labels)), key=digests.__getitem__):
+        key = labels[row], groups[row]
+        # Not the group's own hash, which tells its part: a class would be all test.
+        order.append((copies[key], sha256(b"choose " + groups[row]).digest(), row))
+        copies[key] += 1
+    chosen = []
+    for *_, row in sorted(order):
+        if taken[labels[row]] < limit:
+            taken[labels[row]] += 1
+            chosen.append(row)
+    return sorted(chosen)
 
 
 def legacy_label(name):

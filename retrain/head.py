@@ -54,11 +54,11 @@ def normalize(parts):
     return np.concatenate([part / (length * scale) for part, length in zip(parts, lengths, strict=True)], axis=1)
 
 
-def search_C(embeddings, labels, hashes, classes, seed=0):
+def search_C(embeddings, labels, hashes, classes, seed=0, weighted=True):
     """Choose C by the log-loss of out-of-fold predictions.
 
     embeddings: float32 (n, D), normalized.  labels: int (n,) below `classes`.  hashes: bytes of each row's group,
-    equal ones stay in one fold.  seed: another one deals other folds.
+    equal ones stay in one fold.  seed: another one deals other folds.  weighted: see `fit_path`.
     Returns Search; its rows are empty where no class has two groups.
     """
     rows = _sample(labels, hashes) if len(labels) > SEARCH_ROWS else np.arange(len(labels))
@@ -71,23 +71,25 @@ def search_C(embeddings, labels, hashes, classes, seed=0):
     with _few_threads(embeddings.size * classes):
         for fold in range(folds.max() + 1):
             training, held_out = folds != fold, folds == fold
-            for number, head in enumerate(fit_path(embeddings[training], labels[training], classes, C_GRID)):
+            heads = fit_path(embeddings[training], labels[training], classes, C_GRID, weighted=weighted)
+            for number, head in enumerate(heads):
                 logits[number, held_out] = head.logits(embeddings[held_out])
     losses = [log_loss(candidate[scored], labels[scored]) for candidate in logits]
     best = int(np.argmin(losses))
     return Search(C_GRID[best], rows[scored], logits[best, scored])
 
 
-def fit_head(embeddings, labels, classes, C):
+def fit_head(embeddings, labels, classes, C, weighted=True):
     """Head fitted on all rows; see `fit_path`."""
     with _few_threads(embeddings.size * classes):
-        return next(fit_path(embeddings, labels, classes, [C]))
+        return next(fit_path(embeddings, labels, classes, [C], weighted=weighted))
 
 
-def fit_path(embeddings, labels, classes, strengths, tolerance=TOLERANCE):
+def fit_path(embeddings, labels, classes, strengths, tolerance=TOLERANCE, weighted=True):
     """Yield a Head for each C in turn, each started from the one before.
 
-    Class-balanced multinomial logistic regression, L-BFGS, deterministic.  A class without rows is never predicted.
+    Multinomial logistic regression, L-BFGS, deterministic.  A class without rows is never predicted.
+    weighted: small classes count as much as large ones.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -95,7 +97,8 @@ def fit_path(embeddings, labels, classes, strengths, tolerance=TOLERANCE):
     centred = embeddings - centre
     scale = float(np.sqrt(np.mean(np.einsum("nd,nd->n", centred, centred)))) or 1.0
     centred /= np.float32(scale)
-    model = LogisticRegression(class_weight="balanced", max_iter=MAX_ITERATIONS, tol=tolerance, warm_start=True)
+    weight = "balanced" if weighted else None
+    model = LogisticRegression(class_weight=weight, max_iter=MAX_ITERATIONS, tol=tolerance, warm_start=True)
     for strength in strengths:
         model.set_params(C=strength).fit(centred, labels)
         weights, intercept = model.coef_, model.intercept_

@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+SPLITS = ["content", "legacy"]
+BALANCES = ["weight", "cut", "none"]
 QUALITIES = {
     "fast": "efficientnet-lite0",
     "good": "efficientnet-lite0+efficientnet-lite2",
@@ -20,16 +22,33 @@ def default_model_dir():
 
 
 @dataclass(frozen=True)
-class TrainOptions:
-    model_dir: str | Path | None = None  # None: default_model_dir()
-    quality: str = "fast"  # a key of QUALITIES
-    backbone: str | None = None  # overrides quality; several joined by +
+class DataOptions:
+    """Which pictures of a folder are used, and how they are split."""
+
     only: tuple[str, ...] = ()  # classes; none: all
+    split: str = "content"  # content | legacy, as the original retrain.py: by a hash of the path
     test_share: float = 0.1  # of the pictures, kept back to measure
     validation_share: float = 0.1
     group_by: str = ""  # regular expression; names with the same first group in it are never split up
+    balance: str = "weight"  # weight: small classes count as much as large ones; cut: all to the smallest; none
+    max_per_class: int | None = None  # pictures
+    min_size: tuple[int, int] = (0, 0)  # px, width and height; smaller pictures are left out
+
+
+@dataclass(frozen=True)
+class TrainOptions(DataOptions):
+    model_dir: str | Path | None = None  # None: default_model_dir()
+    quality: str = "fast"  # a key of QUALITIES
+    backbone: str | None = None  # overrides quality; several joined by +
     seed: int = 0  # deals the folds of cross-validation
     report: bool = True
+
+
+@dataclass(frozen=True)
+class ExportOptions(DataOptions):
+    model_dir: str | Path | None = None  # whose store of embeddings tells which pictures are copies
+    size: int = 224  # px, square
+    crop: float = 0.875  # of the shorter side, around the middle: what the networks see
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import os
 import sys
 from collections import Counter, defaultdict
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,18 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrain.dataset import (
+    NOHASH,
     OWN_MARKS,
     TESTING,
     TRAINING,
     VALIDATION,
+    choose,
     find_dataset,
     legacy_label,
+    legacy_part,
+    related_by_name,
     require_classes,
     split,
     walk,
     warn_of_small_classes,
 )
+from retrain.duplicates import group_by
 from retrain.errors import RetrainError
+from retrain.head import make_folds
 
 
 @pytest.fixture(autouse=True)
@@ -284,6 +291,44 @@ def test_adding_pictures_to_a_large_class_moves_none(old, new):
     assert (after[:old] == before).all()
 
 
+# Which pictures are copies of which, by their rows.
+COPIES = st.lists(st.tuples(st.integers(0, 119), st.integers(0, 119)), max_size=30)
+
+
+def grouped(pictures, copies):
+    """Labels and groups of pictures, of which some are copies."""
+    labels, contents = zip(*pictures, strict=True)
+    related = [(one, other) for one, other in copies if max(one, other) < len(pictures)]
+    return labels, group_by(digests(contents), list(zip(*related, strict=True)) or ((), ()))
+
+
+@given(PICTURES, COPIES)
+def test_copies_never_cross_parts_nor_folds(pictures, copies):
+    labels, groups = grouped(pictures, copies)
+    parts = split(labels, groups)
+    learned = np.flatnonzero(parts != TESTING)
+    folds = make_folds(np.array(labels)[learned], [groups[row] for row in learned])
+    for one, other in copies:
+        if max(one, other) < len(pictures):
+            assert parts[one] == parts[other]
+            assert len({fold for row, fold in zip(learned, folds, strict=True) if row in (one, other)}) <= 1
+
+
+@given(PICTURES, COPIES, st.integers(0, 40))
+def test_old_picture_enters_the_test_only_where_the_test_of_its_class_would_be_empty(pictures, copies, new):
+    labels, groups = grouped(pictures, copies)
+    old = max(1, len(pictures) - new)
+    before = split(*grouped(pictures[:old], copies))
+    after = split(labels, groups)
+    for row in np.flatnonzero((before != TESTING) & (after[:old] == TESTING)):
+        rows = [other for other in range(len(pictures)) if labels[other] == labels[row]]
+        tested_before = {labels[other] for other in range(old) if before[other] == TESTING}
+        # Its class had no test, being too small, or its only tested picture left with a copy that came in.
+        assert (
+            labels[row] not in tested_before or len({groups[other] for other in rows if after[other] == TESTING}) == 1
+        )
+
+
 @pytest.mark.parametrize("shares", [(0.1, 0.1), (0.2, 0.0), (0.0, 0.1), (0.5, 0.25)])
 def test_shares_are_about_right(shares):
     parts = split([0] * 20_000, digests(range(20_000)), test_share=shares[0], validation_share=shares[1])
@@ -300,3 +345,129 @@ def test_no_test_share_tests_nothing():
 )
 def test_legacy_label_is_the_original_form(name, label):
     assert legacy_label(name) == label
+
+
+PERCENT = 1 / 100
+# What the original retrain.py makes of these paths: specs of the old command, not our doing.
+LEGACY = {
+    "/tf_files/data/daisy/photo1.jpg": (1.746699, VALIDATION),
+    "/tf_files/data/elsa/images07.jpg": (8.715542, VALIDATION),
+    "/tf_files/data/elsa/images01.jpg": (11.121816, TESTING),
+    "/tf_files/data/elsa/images10.jpg": (14.359207, TESTING),
+    "/tf_files/data/elsa/images08.jpg": (19.638577, TESTING),
+    "flower_photos/daisy/3475870145_685a19116d.jpg": (20.644716, TRAINING),
+    "/data/flower_photos/daisy/3475870145_685a19116d.jpg": (30.630258, TRAINING),
+    "/tf_files/data/elsa/é.jpg": (34.191135, TRAINING),
+    "/tf_files/data/elsa/images00.jpg": (38.723730, TRAINING),
+    "/tf_files/data/daisy/photo2.jpg": (50.634363, TRAINING),
+    "/tf_files/flower_photos/daisy/3475870145_685a19116d.jpg": (76.377213, TRAINING),
+    "/tf_files/data/rose/anotherphoto77.jpg": (85.344313, TRAINING),
+    "/tf_files/data/leaf/leaf01_nohash_0.jpg": (93.237589, TRAINING),
+    "/tf_files/data/leaf/leaf01_nohash_7.jpg": (93.237589, TRAINING),
+    "/tf_files/flower_photos/daisy/21652746_cc379e0eea_m.jpg": (96.020520, TRAINING),
+}
+
+
+@pytest.mark.parametrize("path", LEGACY)
+def test_legacy_split_is_the_original_one(path):
+    percentage, part = LEGACY[path]
+    assert legacy_part(path) == part
+    # The percentage itself: the limit of the first part lies just above it, or just below.
+    assert legacy_part(path, 0, (percentage + 1e-6) * PERCENT) == VALIDATION
+    assert legacy_part(path, 0, (percentage - 1e-6) * PERCENT) == TRAINING
+
+
+def test_legacy_split_has_the_original_counts():
+    parts = Counter(legacy_part(f"/tf_files/data/elsa/images{number:04}.jpg") for number in range(1000))
+    assert parts == {TRAINING: 818, VALIDATION: 95, TESTING: 87}
+
+
+@pytest.mark.parametrize(("testing", "validation"), [(10, 10), (20, 5), (0, 30), (33, 0), (7, 29)])
+def test_legacy_shares_are_the_original_percentages(testing, validation):
+    expected = {
+        path: VALIDATION if at < validation else TESTING if at < validation + testing else TRAINING
+        for path, (at, _) in LEGACY.items()
+    }
+    assert {path: legacy_part(path, testing * PERCENT, validation * PERCENT) for path in LEGACY} == expected
+
+
+def test_legacy_split_goes_by_the_whole_path_and_moving_data_moves_pictures():
+    names = [f"daisy/{number}.jpg" for number in range(2000)]
+    moved = sum(legacy_part(f"/tf_files/data/{name}") != legacy_part(f"/mnt/data/{name}") for name in names)
+    assert 0.3 < moved / len(names) < 0.37
+
+
+def test_legacy_split_takes_a_name_that_is_no_utf_8():
+    assert legacy_part(os.fsdecode(b"/data/caf\xe9.jpg")) in (TRAINING, VALIDATION, TESTING)
+
+
+def related(names, *patterns):
+    first, second = related_by_name([Path(name) for name in names], patterns)
+    return set(zip(first, second, strict=True)) - {(row, row) for row in range(len(names))}
+
+
+def test_variants_of_one_picture_are_related():
+    names = ["a/leaf_nohash_0.jpg", "a/leaf_nohash_1.jpg", "a/other_nohash_0.jpg", "a/leaf.jpg", "b/leaf_nohash_2.jpg"]
+    assert related(names, NOHASH) == {(0, 1)}
+    assert related(["a_nohash_1_nohash_2.jpg", "a_nohash_3.jpg"], NOHASH) == {(0, 1)}
+
+
+def test_bursts_are_related_by_the_first_group_of_a_pattern():
+    names = ["IMG_1 (1).jpg", "IMG_2.jpg", "IMG_1-b.jpg", "x.jpg", "IMG_1_nohash_.jpg"]
+    assert related(names, r"(IMG_\d+)") == {(0, 2), (0, 4)}
+    assert related(names, r"(IMG_\d+)", NOHASH) == {(0, 2), (0, 4)}
+
+
+@pytest.mark.parametrize("pattern", [r"(a)?\d", r"(a*)\d"])
+def test_group_that_matches_nothing_relates_nothing(pattern):
+    assert not related(["1.jpg", "2.jpg", "a1.jpg"], pattern)
+
+
+@pytest.mark.parametrize(("pattern", "words"), [("(", "no regular expression"), ("IMG", "has no group")])
+def test_pattern_that_is_none_is_an_error_with_a_hint(pattern, words):
+    with pytest.raises(RetrainError, match=words) as caught:
+        related(["1.jpg"], pattern)
+    assert caught.value.hint
+
+
+@given(PICTURES, st.integers(1, 30), st.randoms(use_true_random=False))
+def test_choice_takes_up_to_the_limit_and_sees_no_order(pictures, limit, random):
+    def chosen_of(pictures):
+        labels, contents = zip(*pictures, strict=True)
+        rows = choose(labels, digests(contents), digests(contents), limit)
+        assert rows == sorted(set(rows))
+        return Counter(pictures[row] for row in rows)
+
+    chosen = chosen_of(pictures)
+    per_class = Counter(label for label, _ in pictures)
+    assert Counter(label for label, _ in chosen.elements()) == {
+        label: min(limit, count) for label, count in per_class.items()
+    }
+    assert chosen_of(random.sample(pictures, len(pictures))) == chosen
+
+
+@given(st.integers(50, 200), st.integers(0, 20))
+def test_pictures_that_come_in_displace_few_of_the_chosen(old, new):
+    before = choose([0] * old, digests(range(old)), digests(range(old)), 30)
+    after = choose([0] * (old + new), digests(range(old + new)), digests(range(old + new)), 30)
+    assert len(set(before) - set(after)) <= new
+
+
+def test_different_pictures_are_chosen_before_copies():
+    groups = digests([1, 1, 1, 2, 3])
+    rows = choose([0] * 5, digests(range(5)), groups, 3)
+    assert len({groups[row] for row in rows}) == 3
+
+
+def test_chosen_pictures_are_in_every_part():
+    groups = digests(range(1000))
+    rows = choose([0] * 1000, groups, groups, 200)
+    shares = Counter(split([0] * 200, [groups[row] for row in rows]).tolist())
+    assert 10 <= shares[TESTING] <= 35
+    assert 10 <= shares[VALIDATION] <= 35
+
+
+def test_taken_rows_keep_their_class_and_part(tmp_path):
+    dataset = find_dataset(make(tmp_path, "train/cat/1", "train/dog/2", "test/cat/3", "test/dog/4")).take([3, 0])
+    assert (dataset.classes, dataset.labels, dataset.parts) == (["cat", "dog"], [1, 0], [TESTING, TRAINING])
+    assert [path.name for path in dataset.paths] == ["4", "1"]

@@ -39,6 +39,30 @@ def test_rare_class_counts_as_much_as_a_common_one():
     assert np.mean(guesses == 1) > 0.3
 
 
+def test_unweighted_rare_class_is_seldom_guessed():
+    embeddings, labels, _ = drawn(400, 2, spread=1.5)
+    keep = (labels == 0) | (np.arange(400) < 40)
+    shares = [
+        np.mean(fit_head(embeddings[keep], labels[keep], 2, 1.0, weighted).logits(embeddings).argmax(axis=1))
+        for weighted in (True, False)
+    ]
+    assert shares[0] > 1.5 * shares[1]
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_search_fits_as_it_is_told(weighted, monkeypatch):
+    seen = []
+
+    def spy(*arguments, weighted, real=fit_path):
+        seen.append(weighted)
+        return real(*arguments, weighted=weighted)
+
+    monkeypatch.setattr(head, "fit_path", spy)
+    embeddings, labels, hashes = drawn(60)
+    search_C(embeddings, labels, hashes, 3, 0, weighted)
+    assert set(seen) == {weighted}
+
+
 def test_class_of_one_row_can_be_guessed():
     embeddings, labels, _ = drawn(61)
     labels = np.where(np.arange(61) == 60, 3, labels)

@@ -1,10 +1,12 @@
 """Options and output that several commands share."""
 
 import json
+import re
 
 import click
 
 from retrain.cli import FILES_FAILED
+from retrain.options import BALANCES, SPLITS, DataOptions
 
 NAMED = 10  # skipped files named on a terminal
 
@@ -19,6 +21,52 @@ def names(_context, _parameter, value):
 
 
 ONLY = click.option("--only", metavar="CLASS,…", default="", callback=names, help="Only these classes.")
+
+
+def _sides(_context, _parameter, value):
+    """`224x160`, or one number for both."""
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", value)
+    if not match:
+        raise click.BadParameter("such as 224x224, width and height in pixels.")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def data_options(command):
+    """The options of DataOptions."""
+    options = [
+        ONLY,
+        click.option(
+            "--split", type=click.Choice(SPLITS), default=DataOptions.split, show_default=True,
+            help="content: copies stay together, wherever they lie. legacy: as the original retrain.py, by a hash of "
+            "the path as typed; moving data then moves pictures between the parts.",
+        ),
+        click.option(
+            "--test-share", type=click.FloatRange(0, 0.9), default=DataOptions.test_share, show_default=True,
+            help="Share of the pictures kept back to measure. 0: train on all, measure by cross-validation.",
+        ),
+        click.option(
+            "--validation-share", type=click.FloatRange(0, 0.9), default=DataOptions.validation_share,
+            show_default=True, help="Share of the pictures set apart for validation; train learns from these, too.",
+        ),
+        click.option(
+            "--group-by", metavar="REGEX", default=DataOptions.group_by,
+            help=r"Keep pictures together whose names have the same first group in it, such as the bursts of "
+            r"'(IMG_\d+)'.",
+        ),
+        click.option(
+            "--balance", type=click.Choice(BALANCES), default=DataOptions.balance, show_default=True,
+            help="weight: small classes count as much as large ones. cut: all classes to the size of the smallest.",
+        ),
+        click.option(
+            "--max-per-class", type=click.IntRange(1), metavar="N", help="Use at most so many pictures a class."
+        ),
+        click.option(
+            "--min-size", metavar="WxH", default="0", callback=_sides, help="Leave out pictures of fewer pixels."
+        ),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def print_json(value):

@@ -3,7 +3,7 @@
 import click
 
 from retrain import progress
-from retrain.cli.shared import AS_JSON, MODEL_DIR, ONLY, accuracy_line, show
+from retrain.cli.shared import AS_JSON, MODEL_DIR, accuracy_line, data_options, show
 from retrain.options import QUALITIES, TrainOptions
 
 
@@ -15,15 +15,7 @@ from retrain.options import QUALITIES, TrainOptions
     help="fast: one backbone. good: two side by side, about three times the time.",
 )  # fmt: skip
 @click.option("--backbone", metavar="NAME[+NAME]", help="Instead of a quality; retrain backbones lists them.")
-@ONLY
-@click.option(
-    "--test-share", type=click.FloatRange(0, 0.9), default=TrainOptions.test_share, show_default=True,
-    help="Share of the pictures kept back to measure. 0: train on all, measure by cross-validation.",
-)  # fmt: skip
-@click.option(
-    "--group-by", metavar="REGEX", default=TrainOptions.group_by,
-    help=r"Keep pictures together whose names have the same first group in it, such as the bursts of '(IMG_\d+)'.",
-)  # fmt: skip
+@data_options
 @click.option(
     "--seed", type=int, default=TrainOptions.seed, show_default=True, help="Deals the folds of cross-validation."
 )
@@ -37,6 +29,7 @@ def command(data, as_json, **options):
     \b
     retrain train photos
     retrain train photos --quality good --only daisy,roses
+    retrain train photos --balance cut --min-size 224x224
     """
     from retrain.recipes.training import train
 
@@ -47,6 +40,12 @@ def command(data, as_json, **options):
 
 def _print(result):
     click.echo(f"{result['images']} pictures, {len(result['classes'])} classes: {', '.join(result['classes'])}")
+    weights = sorted((weight, name) for name, weight in (result["class_weights"] or {}).items())
+    if weights and weights[0][0] < weights[-1][0]:
+        (low, large), (high, small) = weights[0], weights[-1]
+        click.echo(f"Classes weighted by their size: a picture of {large} counts {low:.2f}, one of {small} {high:.2f}")
+    if result["left_out"]:
+        click.echo(f"Pictures left out, to have fewer a class: {result['left_out']}")
     if result["accuracy"] is None:
         click.echo("Accuracy: not measured, too few pictures.")
     elif result["accuracy_from"] == "test":

@@ -2,8 +2,6 @@
 
 import logging
 import os
-import re
-import unicodedata
 from collections import Counter
 from contextlib import nullcontext
 from itertools import count
@@ -15,14 +13,11 @@ from retrain.errors import RetrainError
 from retrain.options import SortOptions
 from retrain.progress import track
 from retrain.recipes.journal import BATCH, HINTS, NAMES, Journal, plain_errors
+from retrain.recipes.names import NAME_BYTES, cut, folder_names
 from retrain.recipes.sidecars import group
 
 MODES, LAYOUTS = ["copy", "move", "link"], ["folders", "flat"]
 UNKNOWN, ERROR = "_unknown", "_error"
-NAME_BYTES = 255  # that most file systems allow
-LABEL_BYTES = 200  # of these; the rest is for the confidence, a number and the suffix
-UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')  # in a name, on Linux, macOS or Windows
-DEVICES = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)  # to Windows, in any folder
 
 log = logging.getLogger("retrain")
 
@@ -177,34 +172,5 @@ def _numbered(stem, tails, number):
     if number == 1:
         return [stem + tail for tail in tails]
     tails = [f"-{number}{tail}" for tail in tails]
-    stem = _cut(stem, NAME_BYTES - max(len(os.fsencode(tail)) for tail in tails))
+    stem = cut(stem, NAME_BYTES - max(len(os.fsencode(tail)) for tail in tails))
     return [stem + tail for tail in tails]
-
-
-def folder_names(labels):
-    """{label: name of its folder}: the label itself where every file system takes it, and no two alike in any."""
-    names, taken = {}, set()
-    for label in labels:
-        safe = _safe_name(label)
-        candidates = (safe if number == 1 else f"{safe}-{number}" for number in count(1))
-        names[label] = next(name for name in candidates if _folded(name) not in taken)
-        taken.add(_folded(names[label]))
-        if names[label] != label:
-            log.info("%r goes into the folder %r.", label, names[label])
-    return names
-
-
-def _safe_name(label):
-    name = DEVICES.sub(r"\1-", _cut(UNSAFE.sub("_", label), LABEL_BYTES).rstrip(". "))
-    # A dot would hide the folder, an underscore is for ours.
-    return f"label{name}" if not name or name[0] in "._" else name
-
-
-def _folded(name):
-    return unicodedata.normalize("NFC", name).casefold()
-
-
-def _cut(text, size):
-    while len(os.fsencode(text)) > size:
-        text = text[:-1]
-    return text

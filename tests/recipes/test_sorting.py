@@ -22,7 +22,8 @@ from retrain.dataset import is_own
 from retrain.errors import RetrainError
 from retrain.options import SortOptions
 from retrain.recipes import journal, sorting
-from retrain.recipes.sorting import folder_names, sort_dir, undo_sort
+from retrain.recipes.names import folder_names
+from retrain.recipes.sorting import sort_dir, undo_sort
 
 MODES = ["copy", "move", "link"]
 # Of what Python tells its audit hooks beforehand: the places to die at.

@@ -14,7 +14,7 @@ from retrain.dataset import TESTING, split
 from retrain.errors import RetrainError
 from retrain.metrics import wilson_interval
 from retrain.model import load_model
-from retrain.recipes import training
+from retrain.recipes import preparing, training
 
 PLAIN = TrainOptions(report=False)
 PICTURES_A_CLASS = 12  # of the fixture `data`
@@ -61,9 +61,9 @@ def test_model_says_where_it_comes_from(trained):
 def test_pictures_kept_back_are_not_learned_from(data, monkeypatch):
     learned = []
 
-    def spy(embeddings, labels, classes, C, real=training.fit_head):
+    def spy(embeddings, labels, *others, real=training.fit_head):
         learned.append(len(labels))
-        return real(embeddings, labels, classes, C)
+        return real(embeddings, labels, *others)
 
     monkeypatch.setattr(training, "fit_head", spy)
     result = train(data, PLAIN)
@@ -281,13 +281,13 @@ def test_bad_option_is_an_error_with_a_hint(data, options, words):
 
 
 def test_unwritable_place_is_found_before_any_work(data, monkeypatch):
-    monkeypatch.setattr(training, "embed_files", None)
+    monkeypatch.setattr(preparing, "embed_files", None)
     with pytest.raises(RetrainError, match="cannot write"):
         train(data, replace(PLAIN, model_dir="/proc/model"))
 
 
 def test_folder_that_is_no_model_is_refused_before_any_work(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "embed_files", None)
+    monkeypatch.setattr(preparing, "embed_files", None)
     with pytest.raises(RetrainError, match="holds no model"):
         train(data, replace(PLAIN, model_dir=data))
 
