@@ -67,7 +67,7 @@ split() {
 
 takes_value() {
   case $1 in
-    --backbone | --checks | --group-by | --html | --layout | --mode | --model-dir | --only | --per-class | --quality | --seed | --size | --test-share | --threshold | --top | --undo) ;;
+    --backbone | --balance | --checks | --crop | --data | --group-by | --html | --layout | --max-per-class | --min-size | --mode | --model-dir | --only | --per-class | --quality | --seed | --size | --split | --test-share | --threshold | --top | --undo | --validation-share) ;;
     *) return 1 ;;
   esac
 }

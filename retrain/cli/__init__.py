@@ -21,6 +21,7 @@ COMMANDS = {
     "sort": "Sort pictures into folders by what is on them.",
     "evaluate": "Measure a model on pictures it has not seen.",
     "clean": "Find pictures that harm a training: copies, wrong labels, damaged or dark ones.",
+    "export": "Write the split and cropped pictures for use elsewhere.",
     "sample": "Draw a small labelled picture set to try things on.",
     "backbones": "List the pretrained networks.",
     "doctor": "Check this machine, and say what to do.",
