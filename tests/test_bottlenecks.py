@@ -90,6 +90,23 @@ def test_changed_file_is_computed_again_and_no_other(photos, path):
     assert np.array_equal(after.embeddings[0][2:], before[2:])
 
 
+def test_store_remembers_what_was_tested_a_share(path):
+    with Store(path) as store:
+        assert store.tested(0.1) == {}
+        store.note_tested(0.1, {b"a": True, b"b": False})
+        store.note_tested(0.2, {b"a": False})
+    with Store(path) as store:
+        store.note_tested(0.1, {b"b": True, b"c": False})
+        assert store.tested(0.1) == {b"a": True, b"b": True, b"c": False}
+        assert store.tested(0.2) == {b"a": False}
+
+
+def test_store_in_memory_remembers_no_test():
+    with Store(None) as store:
+        store.note_tested(0.1, {b"a": True})
+        assert store.tested(0.1) == {}
+
+
 def test_touched_file_is_read_and_not_computed(photos, path):
     embed(photos, path)
     os.utime(photos[0], ns=(1, 1))

@@ -193,6 +193,31 @@ def test_class_of_another_class_s_pictures_is_trained(data, messages):
     assert "1 picture(s) lie in more than one class" in messages.text
 
 
+def test_weights_of_classes_are_told_and_even_out(data):
+    for path in sorted((data / "fish").iterdir())[6:]:
+        path.unlink()
+    result = train(data, replace(PLAIN, test_share=0.0))
+    assert (result["balance"], result["left_out"]) == ("weight", 0)
+    assert result["class_weights"] == {"fish": 1.5, "tree": 0.75}
+
+
+@pytest.mark.parametrize("balance", ["weight", "cut", "none"])
+def test_balance_is_what_the_head_is_fitted_by(data, monkeypatch, balance):
+    fitted = []
+
+    def spy(*arguments, real=training.fit_head):
+        fitted.append(arguments[-1])
+        return real(*arguments)
+
+    monkeypatch.setattr(training, "fit_head", spy)
+    (data / "fish" / "fish-000.jpg").unlink()
+    result = train(data, replace(PLAIN, balance=balance))
+    assert fitted == [balance == "weight"]
+    assert (result["class_weights"] is not None) == (balance == "weight")
+    assert (result["images"], result["left_out"]) == ((22, 1) if balance == "cut" else (23, 0))
+    assert load_model(result["model_dir"]).info["left_out"] == result["left_out"]
+
+
 HOSTILE = ["new\nline", os.fsdecode(b"caf\xe9"), "🌻", "-x", "<b>&\"'"]
 
 
