@@ -1,33 +1,41 @@
 """From a file to upright RGB pixels: the one decoder of every command.
 
-A picture comes back or an ImageError that names one of REASONS.  Content decides, never the file's name.
+A picture comes back or an ImageError that names one of REASONS.  Content decides, never the file's name.  Ordinary
+JPEG, PNG, WebP, GIF and BMP are decoded in this process, by code that browsers run all day; other formats, and whatever
+asks for much time or memory, in a sandbox.
 """
 
 import importlib
 import io
+import math
 import os
-import struct
 import threading
 import warnings
-import zlib
 from functools import cache
 from stat import S_ISREG
 
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
+from retrain import sandbox
 from retrain.errors import RetrainError
 
 # Bump when the same file may decode to other pixels: stored embeddings then count as new.
-DECODER_VERSION = 1
+DECODER_VERSION = 2
 
 MAX_PIXELS = 50_000_000  # 50 MP; a bomb of a few bytes can claim far more
 MAX_JPEG_PIXELS = 200_000_000  # 200 MP; JPEGs of this size come from phones and decode at reduced scale
-MAX_BYTES = 500_000_000  # 500 MB a file
-BIG_PIXELS = 20_000_000  # 20 MP; above this pictures are decoded one at a time, to bound memory
-DRAFT_SIDE = 512  # px; a JPEG is decoded at the smallest scale whose shorter side keeps twice the network's input
+MAX_WEBP_PIXELS = 32_000_000  # 32 MP; Pillow takes 20 bytes a pixel for it
+MAX_BYTES = 200_000_000  # 200 MB a file
+DRAFT_SIDE = 512  # px; large pictures are scaled down to a shorter side of this to twice this
 SNIFF_BYTES = 4096
 THUMBNAIL_SIDE = 64  # px
+
+# Beyond these a picture is costly: decoded in the sandbox, one at a time.
+COSTLY_PIXELS = 13_000_000  # 13 MP
+COSTLY_BYTES = 32_000_000  # 32 MB
+COSTLY_READS = 20_000  # Pillow reads headers in Python, marker by marker: a millisecond takes it about a thousand
+SCANS_A_PIXEL = 25  # so many scans of a JPEG take as long as one picture of its size
 
 # What libmagic calls it → the only Pillow plugin that may open it.
 FORMATS = {
@@ -48,8 +56,9 @@ FORMATS = {
     "image/x-portable-graymap": "PPM",
     "image/x-portable-pixmap": "PPM",
 }
-PLUGINS = {"AVIF": "Avif", "BMP": "Bmp", "GIF": "Gif", "JPEG": "Jpeg", "PNG": "Png", "PPM": "Ppm", "TIFF": "Tiff"}
+PLUGINS = {"BMP": "Bmp", "GIF": "Gif", "JPEG": "Jpeg", "PNG": "Png", "PPM": "Ppm", "TIFF": "Tiff"}
 PLUGINS["WEBP"] = "WebP"
+PLAIN = "JPEG", "PNG", "WEBP", "GIF", "BMP"  # decoded in this process
 
 REASONS = {
     "empty": "the file holds no bytes",
@@ -57,11 +66,13 @@ REASONS = {
     "truncated": "the file ends too early",
     "corrupt": "the content is damaged",
     "too_large": "more pixels or bytes than is safe to decode",
+    "too_small": "fewer pixels than asked for",
+    "too_slow": "decoding takes too long",
     "unsupported": "a picture of a kind that is not read",
     "unreadable": "the file could not be read",
 }
 
-_one_big_picture = threading.Lock()
+_one_costly = threading.Lock()
 _thread = threading.local()
 
 
@@ -70,14 +81,17 @@ class ImageError(RetrainError):
 
     def __init__(self, reason, detail=""):
         super().__init__(f"{reason} ({detail or REASONS[reason]})")
-        self.reason = reason
+        self.reason, self.detail = reason, detail
 
 
 def read(path):
-    """Bytes of a regular file.  Raises ImageError `unreadable` or `too_large`."""
+    """Bytes of a regular file.  Raises ImageError: `unreadable`, or what a large file shows at its beginning."""
     try:
         with open(path, "rb", opener=_open_regular) as file:
             size = os.fstat(file.fileno()).st_size
+            if size > COSTLY_BYTES:
+                _format(file.read(SNIFF_BYTES))  # most such files are films, which need not be read for that
+                file.seek(0)
             if size > MAX_BYTES:
                 raise ImageError("too_large", f"{size / 1e6:.0f} MB, the limit is {MAX_BYTES / 1e6:.0f} MB")
             return file.read()
@@ -101,36 +115,19 @@ def sniff(data):
 def decode(data):
     """Upright RGB picture of an encoded file's bytes: first frame, orientation applied, alpha laid on white.
 
-    Returns a PIL image of mode RGB; large JPEGs come at 1/2, 1/4 or 1/8 scale with a shorter side of at least
-    DRAFT_SIDE px.  ICC profiles are not applied.  A truncated file is refused.  Raises ImageError.
+    Returns a PIL image of mode RGB, whose info["original_size"] is (width, height) before scaling.  Large pictures come
+    scaled down, their shorter side still DRAFT_SIDE px or more (less only where they would be long as a ribbon).
+    ICC profiles are not applied.  A truncated file is refused, however much of it would show: what is missing would be
+    gray, and a download that broke off is better fetched again.  Raises ImageError.
     """
-    if not data:
-        raise ImageError("empty")
-    media_type = sniff(data)
-    if media_type not in FORMATS:
-        reason = "unsupported" if media_type.startswith("image/") else "not_an_image"
-        raise ImageError(reason, f"the content is {media_type}")
+    name = _format(data)
     try:
-        _load_plugin(FORMATS[media_type])
-        with Image.open(io.BytesIO(data), formats=[FORMATS[media_type]]) as image:
-            _check_size(image)
-            image.draft(None, _draft_size(*image.size))
-            if image.width * image.height > BIG_PIXELS:
-                with _one_big_picture:
-                    return _upright_rgb(image)
-            return _upright_rgb(image)
-    except ImageError:
-        raise
-    except MemoryError as error:
-        raise ImageError("too_large", "not enough memory") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError("too_large", str(error)) from error
-    except UnidentifiedImageError as error:  # its text holds a memory address
-        raise ImageError("corrupt", "the header is damaged or of an unknown kind") from error
-    except (OSError, ValueError, SyntaxError, EOFError, ArithmeticError, LookupError, TypeError) as error:
-        raise ImageError(_reason(error), str(error)) from error
-    except (AttributeError, RuntimeError, NotImplementedError, AssertionError, struct.error, zlib.error) as error:
-        raise ImageError("corrupt", f"{type(error).__name__}: {error}") from error
+        if name in PLAIN:
+            return _decode_here(data, name, costly=False)
+        return _decode_apart(data, name, costly=False)
+    except _CostlyError:
+        with _one_costly:
+            return _decode_apart(data, name, costly=True)
 
 
 def to_input(image, size, crop):
@@ -163,13 +160,110 @@ def _open_regular(path, flags):
     return descriptor
 
 
+class _CostlyError(Exception):
+    """Decoding takes much time or memory, and that was not allowed."""
+
+
+class _Reader(io.BytesIO):
+    """Counts the reads, which bounds Pillow's loops: each turn of theirs reads something."""
+
+    def __init__(self, data):
+        super().__init__(data)
+        self.left, self.last = COSTLY_READS, 0
+
+    def read(self, size=-1):
+        self.left -= 1
+        if self.left < 0:
+            raise _CostlyError
+        content = super().read(size)
+        self.last = len(content)
+        return content
+
+
+def _format(data):
+    """Name of the Pillow plugin for the content.  Raises ImageError."""
+    if not data:
+        raise ImageError("empty")
+    media_type = sniff(data)
+    if media_type not in FORMATS:
+        reason = "unsupported" if media_type.startswith("image/") else "not_an_image"
+        raise ImageError(reason, f"the content is {media_type}")
+    return FORMATS[media_type]
+
+
+def _decode_apart(data, name, costly):
+    """The same as _decode_here, in the sandbox."""
+    try:
+        answer, pixels = sandbox.run("retrain.images:_answer", data, name=name, costly=costly)
+    except sandbox.SlowError as error:
+        raise ImageError("too_slow", str(error)) from error
+    except sandbox.CrashError as error:
+        raise ImageError("corrupt", f"the decoder crashed: {error}") from error
+    except OSError as error:
+        raise ImageError("unreadable", f"no process can be started to decode it: {error.strerror}") from error
+    if answer.get("costly"):
+        raise _CostlyError
+    if "reason" in answer:
+        raise ImageError(answer["reason"], answer["detail"])
+    image = Image.frombytes("RGB", tuple(answer["size"]), pixels)
+    image.info["original_size"] = tuple(answer["original_size"])
+    return image
+
+
+def _answer(data, name, costly):
+    """What _decode_here returns or raises, as JSON and bytes: runs in the sandbox."""
+    try:
+        image = _decode_here(data, name, costly)
+    except _CostlyError:
+        return {"costly": True}, b""
+    except ImageError as error:
+        return {"reason": error.reason, "detail": error.detail}, b""
+    return {"size": image.size, "original_size": image.info["original_size"]}, image.tobytes()
+
+
+def _decode_here(data, name, costly):
+    """Decode with the plugin of that name.  Raises ImageError, and _CostlyError unless that is allowed."""
+    try:
+        _load_plugin(name)
+        if len(data) > COSTLY_BYTES and not costly:
+            raise _CostlyError
+        reader = io.BytesIO(data) if costly else _Reader(data)
+        with Image.open(reader, formats=[name]) as image:
+            _check_size(image)
+            original_size = image.size
+            scans = 1 if costly else _count_scans(image, reader)
+            image.draft(None, _draft_size(*image.size))
+            if not costly and _cost(image, original_size, scans) > COSTLY_PIXELS:
+                raise _CostlyError
+            upright = _upright_rgb(image)
+    except (ImageError, _CostlyError):
+        raise
+    except MemoryError as error:
+        raise ImageError("too_large", "not enough memory") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError("too_large", str(error)) from error
+    except UnidentifiedImageError as error:  # its text holds a memory address
+        raise ImageError("corrupt", "the header is damaged or of an unknown kind") from error
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise ImageError(_reason(error), str(error)) from error
+    except Exception as error:  # plugins raise whatever a damaged file leads them to
+        raise ImageError("corrupt", f"{type(error).__name__}: {error}") from error
+    turned = (upright.width > upright.height) != (original_size[0] > original_size[1])
+    upright.info["original_size"] = original_size[::-1] if turned else original_size
+    return upright
+
+
 @cache
 def _load_plugin(name):
     # By hand, because Image.open would else import all of Pillow's forty formats.
     if name == "HEIF":
         import pi_heif
 
-        pi_heif.register_heif_opener()
+        pi_heif.register_heif_opener(decode_threads=1)  # one thread: several pictures are decoded at once
+    elif name == "AVIF":
+        from PIL import AvifImagePlugin
+
+        AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     else:
         importlib.import_module(f"PIL.{PLUGINS[name]}ImagePlugin")
     Image.MAX_IMAGE_PIXELS = MAX_JPEG_PIXELS // 2  # refused at twice that, by plugins that allocate while opening
@@ -179,11 +273,29 @@ def _load_plugin(name):
 
 def _check_size(image):
     pixels = image.width * image.height
-    limit = MAX_JPEG_PIXELS if image.format in ("JPEG", "MPO") else MAX_PIXELS
+    limit = {"JPEG": MAX_JPEG_PIXELS, "MPO": MAX_JPEG_PIXELS, "WEBP": MAX_WEBP_PIXELS}.get(image.format, MAX_PIXELS)
+    if image.info.get("progressive"):
+        limit = MAX_PIXELS  # libjpeg holds all of it in memory
     if pixels > limit:
         raise ImageError("too_large", f"{pixels / 1e6:.0f} megapixels, the limit is {limit / 1e6:.0f}")
     if pixels == 0:
         raise ImageError("corrupt", "no pixels")
+
+
+def _count_scans(image, reader):
+    """Number of runs over a picture's pixels, at most; to be asked right after opening it."""
+    if image.format not in ("JPEG", "MPO"):
+        return 1
+    # The last that was read is the header of the first scan, which is longer the more components the scan holds.
+    if reader.last == 4 + 2 * image.layers and "progressive" not in image.info:
+        return 1
+    return reader.getvalue().count(b"\xff\xda")
+
+
+def _cost(image, original_size, scans):
+    """Time and memory to decode a picture, as pixels."""
+    width, height = original_size if scans > 1 else image.size
+    return width * height * max(1, scans / SCANS_A_PIXEL)
 
 
 def _draft_size(width, height):
@@ -196,33 +308,44 @@ def _upright_rgb(image):
     # EXIF orientation first: phones store portraits lying down.
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I;16"):
-        values = np.array(image.convert("I"), np.float32)
-        values[values == image.info.get("transparency")] = 65535  # here, because Pillow clips 16 bit with transparency
-        return _gray(values / 257)
+        image = _gray_of_16_bit(image)
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGB", image.size, "white")
+        rgba = _scaled_down(image if image.mode == "RGBA" else image.convert("RGBA"))
+        white = Image.new("RGB", rgba.size, "white")
         white.paste(rgba, mask=rgba.getchannel("A"))
         return white
+    if image.mode in ("1", "P"):
+        image = image.convert("RGB")
+    image = _scaled_down(image)
     if image.mode == "RGB":
         return image
     if image.mode in ("I", "F"):
-        return _gray(_stretch(np.asarray(image, np.float32)))
+        return _stretch(np.asarray(image, np.float32)).convert("RGB")
     if image.mode == "LAB":
         to_srgb = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
         return ImageCms.applyTransform(image, to_srgb)
     return image.convert("RGB")
 
 
+def _scaled_down(image):
+    width, height = image.size
+    factor = max(1, min(width, height) // DRAFT_SIDE, math.ceil(math.sqrt(width * height / COSTLY_PIXELS)))
+    return image.reduce(factor) if factor > 1 else image
+
+
+def _gray_of_16_bit(image):
+    values = np.asarray(image)
+    if "transparency" in image.info:  # here, because Pillow clips 16 bit with transparency
+        values = np.where(values == image.info["transparency"], np.uint16(65535), values)
+    return Image.fromarray((values // 257).astype(np.uint8))
+
+
 def _stretch(values):
     # 32-bit and floating-point pictures declare no white: their own range becomes 0-255.
     values = np.nan_to_num(values, posinf=0, neginf=0)
     low, high = float(values.min()), float(values.max())
-    return (values - low) * (255 / (high - low)) if high > low else values * 0
-
-
-def _gray(values):
-    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).convert("RGB")
+    values = (values - low) * (255 / (high - low)) if high > low else values * 0
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
 
 
 def _reason(error):

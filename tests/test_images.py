@@ -248,9 +248,15 @@ def link_loop(path):
     path.symlink_to(path)
 
 
-def file_of_600_mb(path):
+def picture_of_600_mb(path):
     with path.open("wb") as file:
+        file.write(JPEG)
         file.truncate(600_000_000)  # a hole, no bytes on disk
+
+
+def zeros_of_600_mb(path):
+    with path.open("wb") as file:
+        file.truncate(600_000_000)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +267,8 @@ def file_of_600_mb(path):
         (folder, "unreadable"),
         (dangling_link, "unreadable"),
         (link_loop, "unreadable"),
-        (file_of_600_mb, "too_large"),
+        (picture_of_600_mb, "too_large"),
+        (zeros_of_600_mb, "not_an_image"),
     ],
 )
 def test_bad_file_is_refused_with_its_reason(tmp_path, make, reason):

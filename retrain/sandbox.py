@@ -1,0 +1,156 @@
+"""Run a function on bytes in a process of its own, which may crash, hang or eat memory and takes nobody with it.
+
+A process is started when one is first needed, at most one a core at a time, and kept for the next call.  What it sends
+back is JSON and bytes, never a pickle: a decoder that was taken over has no word in this process.
+"""
+
+import atexit
+import importlib
+import json
+import os
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+
+from retrain.parallel import cores
+
+TIME_LIMIT_S = 4.0  # wall clock, a call; with all else that a file needs it stays under five
+MEMORY_LIMIT = 700_000_000  # bytes of a process's own; some systems, such as macOS, do not enforce it
+
+LENGTHS = struct.Struct(">QQ")  # bytes of the JSON, and of what follows it
+# The child imports what this process would, and is told so without a trace of the environment.
+BOOT = "import sys; sys.path[:] = sys.argv[1:]; from retrain.sandbox import serve; serve()"
+
+
+class CrashError(Exception):
+    """The process ended before it answered; the text says how."""
+
+
+class SlowError(CrashError):
+    """The process ended because TIME_LIMIT_S was over."""
+
+
+def run(function, data, **arguments):
+    """What function(data, **arguments) returns in another process: a dict for JSON, and bytes.
+
+    function: `module:name`.  Raises CrashError, SlowError, and OSError where no process can be started.
+    """
+    with _pool.seats:
+        worker = _pool.take() or _Worker()
+        try:
+            answer = worker.ask({"function": function, "arguments": arguments, "limit_s": TIME_LIMIT_S}, data)
+        except BaseException:  # an interrupt, too, would leave half an answer in the pipe
+            worker.end()
+            raise
+        _pool.idle.append(worker)
+        return answer
+
+
+class _Worker:
+    def __init__(self):
+        # NumPy would else start a thread a core, which counts as memory.  A session of its own, so that Ctrl-C ends
+        # this process alone, and with it the pipes that the other lives on.
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", BOOT, *sys.path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+        )
+        _pool.workers.add(self)
+
+    def ask(self, fields, data):
+        try:
+            _send(self.process.stdin, fields, data)
+            answer = _receive(self.process.stdout)
+        except BrokenPipeError:
+            answer = None
+        if answer is None:
+            code = self.process.wait()
+            if code == -signal.SIGALRM:
+                raise SlowError(f"no answer in {fields['limit_s']:g} seconds")
+            raise CrashError(signal.strsignal(-code) if code < 0 else f"exit code {code}")
+        return answer
+
+    def end(self):
+        _pool.workers.discard(self)
+        self.process.kill()
+        self.process.communicate()  # waits, and closes the pipes
+
+
+class _Pool:
+    def __init__(self):
+        self.seats = threading.BoundedSemaphore(cores())
+        self.idle = []
+        self.workers = set()
+
+    def take(self):
+        """An idle worker, or None.  One that was killed meanwhile, as for lack of memory, is left out."""
+        with suppress(IndexError):  # of the threads that ask, another may get the last
+            while worker := self.idle.pop():
+                if worker.process.poll() is None:
+                    return worker
+                worker.end()
+        return None
+
+    def end(self):
+        for worker in list(self.workers):
+            worker.end()
+
+
+def _start_afresh():
+    global _pool  # a forked process must not talk into its parent's pipes
+    _pool = _Pool()
+
+
+_pool = _Pool()
+os.register_at_fork(after_in_child=_start_afresh)
+atexit.register(lambda: _pool.end())
+
+
+def serve():
+    """The other process: answer calls until the pipe is closed."""
+    jobs, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    # What a C library prints must not get into the answers.
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    _limit_memory()
+    # Not handled in Python, which would wait for the C code to return: the kernel ends the process.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+    while job := _receive(jobs):
+        fields, data = job
+        module, _, name = fields["function"].partition(":")
+        function = getattr(importlib.import_module(module), name)
+        signal.setitimer(signal.ITIMER_REAL, fields["limit_s"])
+        answer = function(data, **fields["arguments"])
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _send(answers, *answer)
+
+
+def _limit_memory():
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT, MEMORY_LIMIT))
+
+
+def _send(pipe, fields, data):
+    text = json.dumps(fields).encode()
+    pipe.write(LENGTHS.pack(len(text), len(data)) + text)
+    pipe.write(data)
+    pipe.flush()
+
+
+def _receive(pipe):
+    """(fields, data), or None where the pipe ends first."""
+    head = pipe.read(LENGTHS.size)
+    lengths = LENGTHS.unpack(head) if len(head) == LENGTHS.size else (0, 0)
+    text, data = map(pipe.read, lengths)
+    return (json.loads(text), data) if text and (len(text), len(data)) == lengths else None
