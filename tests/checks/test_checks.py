@@ -128,6 +128,16 @@ def test_sharp_part_before_a_blurred_background_is_sharp():
     assert measure(image)[4] > 1000
 
 
+def test_colours_of_one_brightness_are_seen():
+    image = Image.new("RGB", (128, 128), (255, 0, 0))
+    image.paste((0, 130, 0), (32, 32, 96, 96))
+    assert np.ptp(np.asarray(image.convert("L"))) <= 1
+    light, contrast, sharpness = measure(image)[2:]
+    assert light == 255
+    assert contrast > 50
+    assert sharpness > 1000
+
+
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 255))
 def test_any_size_is_measured(width, height, brightness):
     measures = measure(Image.new("RGB", (width, height), (brightness,) * 3))
