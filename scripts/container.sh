@@ -154,7 +154,7 @@ add_gpu() {
 
 # add_mounts COMMAND ARGUMENT…: what is written comes first, for what is mounted already stays as it is.
 add_mounts() {
-  local command=$1 files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html=''
+  local command=$1 files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html='' data=''
   mounted=:
   shift
   split "$@"
@@ -167,12 +167,14 @@ add_mounts() {
     *) writes "$files" ;;
   esac
   case $command in
-    sample) [ -z "${paths[0]-}" ] || { make_folder "${paths[0]}" && writes "${paths[0]}"; } ;;
+    sample) adds_to "${paths[0]-}" ;;
+    export) adds_to "${paths[1]-}" ;;
     clean) [ -z "$changes" ] || writes "$undo" ${paths[@]+"${paths[@]}"} ;;
     shell) writes . ;;
   esac
   [ -z "$html" ] || { folder_of "$html" && writes "$REPLY"; }
   if [ "$command" = sort ]; then add_sort_mounts ${paths[@]+"${paths[@]}"}; else reads ${paths[@]+"${paths[@]}"}; fi
+  reads "$data"
   # A new model takes the old one's place, and that of a mount is taken.
   [ "$command" = train ] || reads "$files" "$model"
 }
@@ -187,6 +189,8 @@ read_options() {
       --undo) undo=${2-} changes=yes ;;
       --undo=*) undo=${1#*=} ;;
       --apply) changes=yes ;;
+      --data) data=${2-} ;;
+      --data=*) data=${1#*=} ;;
       --html) html=${2-} ;;
       --html=*) html=${1#*=} ;;
       --dry-run) dry_run=yes ;;
@@ -250,6 +254,11 @@ add_workdir() {
   if [ "$engine" = podman ] && ! is_mounted "$PWD"; then
     if is_plain "$PWD"; then args+=(--mount "type=tmpfs,target=$PWD"); else reads .; fi
   fi
+}
+
+# adds_to FOLDER: it is there, and can be written to.
+adds_to() {
+  [ -z "$1" ] || { make_folder "$1" && writes "$1"; }
 }
 
 make_folder() {
