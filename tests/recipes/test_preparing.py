@@ -255,3 +255,54 @@ def test_unknown_choice_is_an_error_with_a_hint(data, prepare, option, words):
     with pytest.raises(RetrainError, match=words) as caught:
         prepare(data, **{option: "x"})
     assert caught.value.hint
+
+
+def drawn(path, width, height, orientation=1):
+    """A JPEG of that size, as the camera held it; orientation 6: a portrait that lies on its side."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    noise = np.random.default_rng(width).integers(0, 255, (height // 50, width // 50, 3), np.uint8)
+    Image.fromarray(noise).resize((width, height)).save(path, exif=exif)
+
+
+def test_pictures_too_small_are_skipped_with_the_reason(data, prepare):
+    drawn(data / "fish" / "large.jpg", 400, 300)
+    drawn(data / "tree" / "large.jpg", 400, 301)
+    prepared = prepare(data, min_size=(400, 300))
+    assert set(parts_of(prepared)) == {"large.jpg"}
+    assert len(prepared.embeddings) == len(prepared.digests) == 2
+    assert Counter(str(error) for _, error in prepared.skipped) == {
+        "too_small (96 x 96 px, the limit is 400 x 300)": 48
+    }
+
+
+@pytest.mark.parametrize(("min_size", "fits"), [((3000, 2000), True), ((3001, 2000), False), ((3000, 2001), False)])
+def test_size_is_that_before_decoding(data, prepare, min_size, fits):
+    drawn(data / "fish" / "large.jpg", 3000, 2000)
+    for label in ("fish", "tree"):
+        drawn(data / label / "huge.jpg", 4000, 3000)
+    for _ in range(2):  # the second time from the store
+        assert ("large.jpg" in parts_of(prepare(data, min_size=min_size))) == fits
+
+
+def test_size_is_that_of_the_upright_picture(data, prepare):
+    drawn(data / "fish" / "portrait.jpg", 600, 400, orientation=6)
+    drawn(data / "tree" / "landscape.jpg", 600, 400)
+    for label in ("fish", "tree"):
+        drawn(data / label / "large.jpg", 800, 800)
+    assert "portrait.jpg" not in parts_of(prepare(data, min_size=(500, 300)))
+    assert "landscape.jpg" in parts_of(prepare(data, min_size=(500, 300)))
+
+
+def test_size_is_found_where_the_embedding_is_stored_already(data, prepare):
+    drawn(data / "fish" / "large.jpg", 400, 300)
+    drawn(data / "tree" / "large.jpg", 400, 301)
+    prepare(data)
+    assert set(parts_of(prepare(data, min_size=(97, 0)))) == {"large.jpg"}
+    assert prepare(data, min_size=(97, 0)).computed == 0
+
+
+def test_no_picture_large_enough_says_so(data, prepare):
+    with pytest.raises(RetrainError, match="all refused: 48 too_small") as caught:
+        prepare(data, min_size=(1000, 1000))
+    assert caught.value.hint

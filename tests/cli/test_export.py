@@ -1,0 +1,94 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from test_cli import is_one_clear_error
+
+PICTURES_A_CLASS = 12  # of the fixture `data`
+
+
+def test_export_prints_a_table(run, data):
+    code, out, _ = run("export", "dataset", "out", "--data", data, "--size", "64")
+    lines = out.decode().splitlines()
+    assert code == 0
+    assert [line.split()[0] for line in lines] == ["testing", "training", "validation", "Exported:"]
+    assert sum(int(line.split()[1]) for line in lines[:3]) == 24
+
+
+def test_export_json_is_one_object(run, data, tmp_path):
+    code, out, _ = run("export", "dataset", "out", "--data", data, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert {"out", "classes", "images", "parts", "left_out", "skipped", "seconds"} <= result.keys()
+    assert result["out"] == str(tmp_path / "here" / "out")
+
+
+def test_export_takes_the_data_of_tf_files(run, data, tmp_path):
+    (tmp_path / "tf_files").mkdir()
+    data.rename(tmp_path / "tf_files" / "data")
+    assert run("export", "dataset", "out")[0] == 0
+
+
+def test_export_without_data_is_one_clear_error(run):
+    assert is_one_clear_error(run("export", "dataset", "out"), "there is no folder")
+
+
+def test_export_into_something_is_one_clear_error(run, data):
+    assert is_one_clear_error(run("export", "dataset", data, "--data", data), "not an empty folder")
+
+
+def test_export_with_bad_files_is_done_with_exit_code_3(run, data):
+    (data / "fish" / "text.jpg").write_text("words")
+    code, _, err = run("export", "dataset", "out", "--data", data)
+    assert code == 3
+    assert "text.jpg: not_an_image" in err
+
+
+@pytest.mark.parametrize("arguments", [["models", "out"], ["dataset"], ["dataset", "out", "--size", "4"]])
+def test_export_used_wrongly_is_usage(run, arguments):
+    assert run("export", *arguments)[0] == 2
+
+
+@pytest.mark.parametrize(("size", "images"), [("96", 24), ("96x96", 24), ("97x1", 0), ("1x97", 0)])
+def test_min_size_is_one_number_or_two(run, data, size, images):
+    code, out, err = run("train", data, "--no-report", "--json", "--min-size", size)
+    if images:
+        assert (code, json.loads(out)["images"]) == (0, images)
+    else:
+        assert is_one_clear_error((code, out, err), "24 too_small")
+
+
+@pytest.mark.parametrize("size", ["x", "96x", "-1", "96 96", "1e3", "96x96x96", ""])
+def test_min_size_that_is_none_is_usage(run, data, size):
+    code, _, err = run("train", data, "--min-size", size)
+    assert code == 2
+    assert "such as 224x224" in err
+
+
+def test_train_says_how_classes_were_weighted_or_cut(run, data):
+    for path in sorted((data / "fish").iterdir())[6:]:
+        path.unlink()
+    out = run("train", data, "--no-report", "--test-share", "0")[1].decode()
+    assert "Classes weighted by their size: a picture of tree counts 0.75, one of fish 1.50" in out
+    out = run("train", data, "--no-report", "--balance", "cut")[1].decode()
+    assert "Pictures left out, to have fewer a class: 6" in out
+    assert "weighted" not in out
+
+
+def test_interrupted_export_leaves_no_half_written_file(data, tmp_path):
+    for path in sorted(data.glob("*/*")):
+        for number in range(60):
+            shutil.copy(path, path.with_stem(f"{path.stem}-{number}"))
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", "from retrain.cli import main; main()"]
+    export = subprocess.Popen([*command, "export", "dataset", out, "--data", data], stderr=subprocess.DEVNULL)
+    while export.poll() is None and not list(out.glob(".retrain-export-*/*/*/*.jpg")):
+        time.sleep(0.01)
+    export.send_signal(signal.SIGINT)
+    assert export.wait(60) == 130
+    assert os.listdir(out) == []
