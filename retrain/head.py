@@ -4,6 +4,7 @@ Embeddings enter scaled to length 1 (`normalize`).  The fit centres and scales t
 problem, and folds both into the weights, so that a saved head is one matrix and one vector.
 """
 
+import importlib.util
 from collections import defaultdict
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from hashlib import sha256
 import numpy as np
 
 from retrain.dataset import labels_of_groups
+from retrain.errors import RetrainError
 from retrain.metrics import log_loss
 
 C_GRID = (3.0, 30.0, 300.0)  # inverse regularisation strengths; the loss is flat between them
@@ -83,6 +85,15 @@ def fit_head(embeddings, labels, classes, C, weighted=True):
     """Head fitted on all rows; see `fit_path`."""
     with _few_threads(embeddings.size * classes):
         return next(fit_path(embeddings, labels, classes, [C], weighted=weighted))
+
+
+def require_scikit_learn():
+    """Raise RetrainError now, before any work, where only guessing is installed, as in the image retrain:guess."""
+    if importlib.util.find_spec("sklearn") is None:
+        raise RetrainError(
+            "this needs scikit-learn, which is not installed.",
+            "The image retrain:full holds it; elsewhere make setup or pip install retrain brings it.",
+        )
 
 
 def fit_path(embeddings, labels, classes, strengths, tolerance=TOLERANCE, weighted=True):

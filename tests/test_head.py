@@ -1,3 +1,4 @@
+import sys
 from hashlib import sha256
 
 import numpy as np
@@ -7,7 +8,17 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from retrain import head
-from retrain.head import C_GRID, DEFAULT_C, fit_head, fit_path, make_folds, normalize, search_C
+from retrain.errors import RetrainError
+from retrain.head import (
+    C_GRID,
+    DEFAULT_C,
+    fit_head,
+    fit_path,
+    make_folds,
+    normalize,
+    require_scikit_learn,
+    search_C,
+)
 from retrain.metrics import softmax
 
 
@@ -207,3 +218,11 @@ def test_sample_is_by_hash_not_order(monkeypatch):
     before = search_C(embeddings, labels, hashes, 3).rows
     after = search_C(embeddings[order], labels[order], [hashes[row] for row in order], 3).rows
     assert set(order[after]) == set(before)
+
+
+def test_missing_scikit_learn_is_told_with_what_to_do(monkeypatch):
+    require_scikit_learn()
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(RetrainError, match="scikit-learn") as error:
+        require_scikit_learn()
+    assert "retrain:full" in error.value.hint

@@ -16,7 +16,7 @@ from retrain.checks import CHECKS, QUARANTINE, REVIEW, load_check, require_check
 from retrain.checks.evidence import MEASURES, Evidence
 from retrain.dataset import TESTING, Dataset, find_dataset, require_folder, walk
 from retrain.errors import RetrainError
-from retrain.head import normalize
+from retrain.head import normalize, require_scikit_learn
 from retrain.options import QUALITIES, CleanOptions, TrainOptions, tf_files
 from retrain.progress import track
 from retrain.recipes.journal import BATCH, HINTS, NAMES, Journal, plain_errors
@@ -37,6 +37,7 @@ def clean(data, options=CleanOptions()):  # noqa: B008 - frozen
     kept in `tf_files/clean/<time>/plan.json`.  Raises RetrainError.
     """
     require_checks(options.checks)
+    require_scikit_learn()
     data = Path(os.path.realpath(require_folder(data)))
     dataset, sidecars = _find_files(data)
     names = _fitting(options.checks or CHECKS, dataset, data)

@@ -15,7 +15,7 @@ from retrain.calibrate import fit_temperature
 from retrain.classifier import Classifier
 from retrain.dataset import TESTING, legacy_label
 from retrain.errors import RetrainError
-from retrain.head import fit_head, search_C
+from retrain.head import fit_head, require_scikit_learn, search_C
 from retrain.metrics import confusion_matrix, wilson_interval
 from retrain.model import Model, check_writable, save_model
 from retrain.options import QUALITIES, TrainOptions, default_model_dir
@@ -32,6 +32,7 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
     files skipped with their reason.  Raises RetrainError.
     """
     start = time.perf_counter()
+    require_scikit_learn()
     model_dir = Path(options.model_dir or default_model_dir())
     check_writable(model_dir)
     name, kept = options.backbone or _backbone_of(options.quality), store_path(model_dir)

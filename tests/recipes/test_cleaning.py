@@ -2,6 +2,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 from collections import Counter
 from itertools import count
 from pathlib import Path
@@ -388,3 +389,10 @@ def test_wrong_labels_are_found_among_real_photos(real_data):
 def test_real_photos_are_hardly_suspected(real_data):
     counts = clean(real_data / "flowers", CleanOptions(checks=LIGHT))["counts"]
     assert counts == dict.fromkeys(counts, 0)
+
+
+def test_missing_scikit_learn_is_told_before_any_work(data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(RetrainError, match="scikit-learn"):
+        clean(data)
+    assert not Path(os.environ["TF_FILES"]).exists()

@@ -3,6 +3,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -325,3 +326,10 @@ def test_current_folder_can_be_the_model(data, tmp_path, monkeypatch):
         train(data, replace(PLAIN, model_dir="."))
         monkeypatch.chdir(here)
         assert load_model(here).classes == ["fish", "tree"]
+
+
+def test_missing_scikit_learn_is_told_before_any_work(data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(RetrainError, match="scikit-learn"):
+        train(data, PLAIN)
+    assert not Path(os.environ["TF_FILES"]).exists()
