@@ -14,7 +14,7 @@ TRAINING = scikit-learn scipy joblib narwhals threadpoolctl cleanlab pandas pyth
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-full setup-dev train guess sort evaluate clean demo doctor image image-gpu test test-image lint format \
-	bench docs lock
+	bench fuzz docs lock
 
 help:
 	@awk -F ': .*## ' '/^[a-z-]+: .*## / { match($$2, /^([A-Z]+=[a-z]+ )*/); \
@@ -77,6 +77,12 @@ format: setup-dev ## Mend what lint can mend
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 	.venv/bin/shfmt -w $(SHELL_FILES)
+
+fuzz: setup-dev ## Try for a minute to break the decoder; ARGS=-max_total_time=600 for longer
+	@if .venv/bin/uv pip install --quiet --python .venv/bin/python --target .venv/fuzz/packages atheris; then \
+		PYTHONPATH=.venv/fuzz/packages .venv/bin/python tests/fuzz/fuzz_decode.py .venv/fuzz/corpus \
+			-artifact_prefix=.venv/fuzz/ -timeout=10 -rss_limit_mb=2000 -close_fd_mask=2 -max_total_time=60 $(ARGS); \
+	else echo "Atheris does not install here, so nothing was fuzzed: it needs Linux and a Python that it knows."; fi
 
 bench: setup-full ## Measure speed beside peers
 	.venv/bin/python -m benchmarks $(ARGS)

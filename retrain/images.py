@@ -10,6 +10,7 @@ import io
 import math
 import os
 import threading
+import time
 import warnings
 from functools import cache
 from stat import S_ISREG
@@ -27,6 +28,7 @@ MAX_PIXELS = 50_000_000  # 50 MP; a bomb of a few bytes can claim far more
 MAX_JPEG_PIXELS = 200_000_000  # 200 MP; JPEGs of this size come from phones and decode at reduced scale
 MAX_WEBP_PIXELS = 32_000_000  # 32 MP; Pillow takes 20 bytes a pixel for it
 MAX_BYTES = 200_000_000  # 200 MB a file
+DECODE_SECONDS = 4.0  # with all else that a file needs it stays under five
 DRAFT_SIDE = 512  # px; large pictures are scaled down to a shorter side of this to twice this
 SNIFF_BYTES = 4096
 THUMBNAIL_SIDE = 64  # px
@@ -120,14 +122,18 @@ def decode(data):
     ICC profiles are not applied.  A truncated file is refused, however much of it would show: what is missing would be
     gray, and a download that broke off is better fetched again.  Raises ImageError.
     """
-    name = _format(data)
+    name, start = _format(data), time.monotonic()
     try:
-        if name in PLAIN:
-            return _decode_here(data, name, costly=False)
-        return _decode_apart(data, name, costly=False)
-    except _CostlyError:
-        with _one_costly:
-            return _decode_apart(data, name, costly=True)
+        try:
+            return _decode_here(data, name) if name in PLAIN else _decode_apart(data, name)
+        except _CostlyError:
+            left = DECODE_SECONDS - (time.monotonic() - start)
+            with _one_costly:
+                return _decode_apart(data, name, left, costly=True)
+    except ImageError as error:
+        if error.reason == "corrupt" and _is_cut(data, name):
+            raise ImageError("truncated", error.detail) from error
+        raise
 
 
 def to_input(image, size, crop):
@@ -191,10 +197,10 @@ def _format(data):
     return FORMATS[media_type]
 
 
-def _decode_apart(data, name, costly):
+def _decode_apart(data, name, limit_s=DECODE_SECONDS, costly=False):
     """The same as _decode_here, in the sandbox."""
     try:
-        answer, pixels = sandbox.run("retrain.images:_answer", data, name=name, costly=costly)
+        answer, pixels = sandbox.run("retrain.images:_answer", data, max(limit_s, 0.1), name=name, costly=costly)
     except sandbox.SlowError as error:
         raise ImageError("too_slow", str(error)) from error
     except sandbox.CrashError as error:
@@ -221,7 +227,7 @@ def _answer(data, name, costly):
     return {"size": image.size, "original_size": image.info["original_size"]}, image.tobytes()
 
 
-def _decode_here(data, name, costly):
+def _decode_here(data, name, costly=False):
     """Decode with the plugin of that name.  Raises ImageError, and _CostlyError unless that is allowed."""
     try:
         _load_plugin(name)
@@ -244,7 +250,7 @@ def _decode_here(data, name, costly):
         raise ImageError("too_large", str(error)) from error
     except UnidentifiedImageError as error:  # its text holds a memory address
         raise ImageError("corrupt", "the header is damaged or of an unknown kind") from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except (OSError, ValueError, SyntaxError, EOFError, RuntimeError) as error:
         raise ImageError(_reason(error), str(error)) from error
     except Exception as error:  # plugins raise whatever a damaged file leads them to
         raise ImageError("corrupt", f"{type(error).__name__}: {error}") from error
@@ -348,8 +354,28 @@ def _stretch(values):
     return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
 
 
+# What decoders say → the reason; the first that fits.
+WORDS = {
+    "too_large": ("data too large", "too much memory", "out of memory", "memory allocation", "security limit"),
+    "truncated": ("truncated", "unexpected end", "premature", "not enough", "eof", "end of file"),
+    "unsupported": ("unsupported", "not supported"),
+}
+
+
 def _reason(error):
     text = str(error).lower()
-    if any(words in text for words in ("truncated", "unexpected end", "premature", "not enough", "eof")):
-        return "truncated"
-    return "unsupported" if any(words in text for words in ("unsupported", "not supported")) else "corrupt"
+    return next((reason for reason, words in WORDS.items() if any(word in text for word in words)), "corrupt")
+
+
+def _is_cut(data, name):
+    """Whether the file ends before the end that its own content tells; of formats whose decoders do not say so."""
+    end = 0
+    if name == "WEBP":
+        end = 8 + int.from_bytes(data[4:8], "little")
+    elif name in ("AVIF", "HEIF"):
+        while end + 8 <= len(data):  # ISO 14496-12: boxes, each beginning with its size
+            size = int.from_bytes(data[end : end + 4])
+            if size < 8:  # to the end of the file, or written in 64 bits
+                return False
+            end += size
+    return end > len(data)

@@ -18,7 +18,6 @@ from contextlib import suppress
 
 from retrain.parallel import cores
 
-TIME_LIMIT_S = 4.0  # wall clock, a call; with all else that a file needs it stays under five
 MEMORY_LIMIT = 700_000_000  # bytes of a process's own; some systems, such as macOS, do not enforce it
 
 LENGTHS = struct.Struct(">QQ")  # bytes of the JSON, and of what follows it
@@ -31,18 +30,19 @@ class CrashError(Exception):
 
 
 class SlowError(CrashError):
-    """The process ended because TIME_LIMIT_S was over."""
+    """The process ended because its time was over."""
 
 
-def run(function, data, **arguments):
+def run(function, data, limit_s, **arguments):
     """What function(data, **arguments) returns in another process: a dict for JSON, and bytes.
 
-    function: `module:name`.  Raises CrashError, SlowError, and OSError where no process can be started.
+    function: `module:name`.  limit_s: seconds by the clock on the wall.  Raises CrashError, SlowError, and OSError
+    where no process can be started.
     """
     with _pool.seats:
         worker = _pool.take() or _Worker()
         try:
-            answer = worker.ask({"function": function, "arguments": arguments, "limit_s": TIME_LIMIT_S}, data)
+            answer = worker.ask({"function": function, "arguments": arguments, "limit_s": limit_s}, data)
         except BaseException:  # an interrupt, too, would leave half an answer in the pipe
             worker.end()
             raise
@@ -74,7 +74,7 @@ class _Worker:
         if answer is None:
             code = self.process.wait()
             if code == -signal.SIGALRM:
-                raise SlowError(f"no answer in {fields['limit_s']:g} seconds")
+                raise SlowError(f"no answer in {fields['limit_s']:.1f} seconds")
             raise CrashError(signal.strsignal(-code) if code < 0 else f"exit code {code}")
         return answer
 

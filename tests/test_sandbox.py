@@ -55,8 +55,8 @@ def print_much(data):
     return {"read": len(os.read(0, 10))}, b""
 
 
-def run(function, data=b"", **arguments):
-    return sandbox.run(f"{__name__}:{function.__name__}", data, **arguments)
+def run(function, data=b"", limit_s=60, **arguments):
+    return sandbox.run(f"{__name__}:{function.__name__}", data, limit_s, **arguments)
 
 
 def alive(process):
@@ -72,11 +72,6 @@ def wait_for(condition):
             return
         time.sleep(0.1)
     pytest.fail("it never came about")
-
-
-@pytest.fixture
-def short_time(monkeypatch):
-    monkeypatch.setattr(sandbox, "TIME_LIMIT_S", 0.3)
 
 
 def test_answer_holds_what_was_sent():
@@ -101,9 +96,9 @@ def test_process_that_ends_is_an_error_and_replaced(function, says):
 
 
 @pytest.mark.parametrize("function", [hang_in_c, be_busy])
-def test_process_that_takes_too_long_is_ended_and_replaced(short_time, function):
+def test_process_that_takes_too_long_is_ended_and_replaced(function):
     with pytest.raises(sandbox.SlowError, match=r"0\.3 seconds"):
-        run(function)
+        run(function, limit_s=0.3)
     run(echo)
 
 
@@ -146,7 +141,7 @@ SCRIPT = f"""
 import os, signal, sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from retrain import sandbox
-print(sandbox.run("test_sandbox:echo", b"")[0]["process"], flush=True)
+print(sandbox.run("test_sandbox:echo", b"", 60)[0]["process"], flush=True)
 """
 
 
@@ -160,7 +155,7 @@ def test_process_ends_with_its_parent(end):
 
 
 def test_interrupt_ends_a_call_at_once():
-    code = SCRIPT + "sandbox.TIME_LIMIT_S = 1e6\nsandbox.run('test_sandbox:be_busy', b'')"
+    code = SCRIPT + "sandbox.run('test_sandbox:be_busy', b'', 1e6)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as parent:
         process = int(parent.stdout.readline())
         time.sleep(0.5)
