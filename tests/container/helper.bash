@@ -1,43 +1,47 @@
 # shellcheck shell=bash disable=SC2034,SC2154
-# The images as `make image` built them, and pictures to use them on.
+# What the tests of the images share.  Needs the images that `make image` builds, and an engine that runs them.
 
 bats_require_minimum_version 1.5.0
+load ../shell/helper # for its names
 
-project=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
+project=$(cd -- "$BATS_TEST_DIRNAME/../.." && pwd)
+name=${RETRAIN_IMAGE:-retrain}
+mark=retrain.test=${BATS_RUN_TMPDIR##*/} # a label of the containers of this run
+flowers=${RETRAIN_TEST_DATA:+$RETRAIN_TEST_DATA/flowers}
 
-require_images() {
-  docker info >/dev/null 2>&1 || skip 'no docker answers'
-  local made_of
-  made_of=$(source "$project/scripts/lib.sh" && sources)
-  for stage in guess full; do
-    [ "$(docker image inspect --format '{{index .Config.Labels "retrain.sources"}}' "retrain:$stage" 2>/dev/null)" = "$made_of" ] ||
-      skip "retrain:$stage is not built of these sources: make image"
-  done
-  unset TF_FILES RETRAIN_IMAGE RETRAIN_DOCKER_RUN_ARGS RETRAIN_DOCKER_BUILD_ARGS MAKEFLAGS MAKELEVEL DATA IMAGE SRC DST
-  export RETRAIN_RUNTIME=docker
+need_docker() {
+  docker info >/dev/null 2>&1 || skip "no docker engine answers"
+  docker image inspect "$name:guess" "$name:full" >/dev/null 2>&1 || skip "make image has not built the images"
 }
 
-# as_1234 STAGE FOLDER ARGUMENT…: retrain in an image, as a user whom it does not know, with FOLDER alone to write to
-as_1234() {
-  docker run --rm --user 1234:1234 --network none --read-only --cap-drop ALL --security-opt no-new-privileges --memory 2g \
-    --mount "type=bind,source=$2,target=/work" --mount "type=bind,source=$photos,target=/photos,readonly" \
-    "retrain:$1" "${@:3}"
+# quiet FILE…: nothing there that a careful reader would worry about.
+quiet() {
+  run ! grep -E 'WARNING|Traceback|Error' -- "$@"
 }
 
-# find_photos FOLDER: set `photos` to a folder with train/ and test/ inside, drawn into FOLDER where no real ones are named.
-find_photos() {
-  photos=${RETRAIN_TEST_DATA:+$RETRAIN_TEST_DATA/flowers}
-  [ -z "$photos" ] || return 0
-  photos=$1/photos
-  if [ ! -d "$photos" ]; then
-    mkdir -m 777 "$photos"
-    for part in train test; do
-      docker run --rm --user "$(id -u):$(id -g)" --network none --mount "type=bind,source=$1,target=$1" --workdir "$1" \
-        retrain:full sample "$photos/$part" --per-class 20 --seed ${#part}
-    done
-  fi
+# label IMAGE NAME: its value.
+label() {
+  docker image inspect --format "{{index .Config.Labels \"$2\"}}" "$1"
 }
 
-only_good_news() { # in what `run --separate-stderr` caught
-  ! grep -E 'WARNING|Traceback|Error' <<<"$output$stderr"
+megabytes() {
+  echo $(($(docker image inspect --format '{{.Size}}' "$1") / 1000000))
+}
+
+# owners FOLDER: the numbers of all whom something in it belongs to.
+owners() {
+  find "$1" -mindepth 1 -exec stat -c %u:%g {} + | sort -u
+}
+
+# tree FOLDER: all that is in it, with owner, time and content, but for what retrain keeps for itself.
+tree() {
+  (cd -- "$1" && python3 -c '
+import os
+from hashlib import sha256
+for folder, _, names in sorted(os.walk(".")):
+    print(repr(folder), os.stat(folder).st_uid)
+    for path in [os.path.join(folder, name) for name in sorted(names) if not name.startswith(".retrain-")]:
+        status = os.stat(path)
+        print(repr(path), status.st_uid, status.st_mtime_ns, sha256(open(path, "rb").read()).hexdigest())
+')
 }

@@ -1,137 +1,278 @@
 #!/usr/bin/env bats
-# The wrappers with a real engine: the same output and the same files as without a container.
-# shellcheck disable=SC2016,SC2154
+# The front door with a real engine: the same as without one, for any name, and it can be stopped.
+# shellcheck disable=SC2016,SC2030,SC2031,SC2154
 
 setup_file() {
   load helper
-  require_images
-  find_photos "$BATS_FILE_TMPDIR"
+  need_docker
   cd "$BATS_FILE_TMPDIR" || return
-  "$project/scripts/retrain.sh" train "$photos" >trained 2>&1
+  RETRAIN_RUNTIME=docker TF_FILES=files "$project/scripts/retrain.sh" sample files/data --per-class 8 --size 96
+  RETRAIN_RUNTIME=docker "$project/train.sh" files 2>train.err
 }
 
 setup() {
   load helper
-  load ../shell/helper
-  require_images
-  find_photos "$BATS_FILE_TMPDIR"
-  export TF_FILES=$BATS_FILE_TMPDIR/tf_files
-  pictures=()
-  while read -r picture; do pictures+=("$picture"); done < <(find "$photos/test" -type f | LC_ALL=C sort)
   cd "$BATS_TEST_TMPDIR" || return
+  unset DATA IMAGE SRC DST MAKEFLAGS MAKELEVEL
+  export RETRAIN_RUNTIME=docker TF_FILES="$BATS_TEST_TMPDIR/files" RETRAIN_DOCKER_RUN_ARGS="--label $mark"
+  mkdir files
+  cp -R "$BATS_FILE_TMPDIR/files/model" files
+  pictures=("$BATS_FILE_TMPDIR"/files/data/*/*-000.jpg)
 }
 
-in_both() { # COMMAND…: run it in .venv and in a container, each in a folder of its own; compare output and files
-  local runtime
-  for runtime in local docker; do
-    mkdir -p "$BATS_TEST_TMPDIR/$runtime/here"
-    cp -R "$BATS_TEST_TMPDIR"/pictures/. "$BATS_TEST_TMPDIR/$runtime/here"
-    (cd "$BATS_TEST_TMPDIR/$runtime/here" && RETRAIN_RUNTIME=$runtime "$@" >../out 2>../err) || echo "exit code $?" >>"$BATS_TEST_TMPDIR/$runtime/out"
-    (cd "$BATS_TEST_TMPDIR/$runtime/here" && find . ! -name '.retrain-*' | LC_ALL=C sort >../files)
+# in_both COMMAND…: it says and does the same in a container as without, in the folders `docker` and `local`.
+in_both() {
+  local pids=() pid runtime code=0
+  for runtime in docker local; do
+    (cd "$runtime" && RETRAIN_RUNTIME=$runtime exec "$@" >"../$runtime.out" 2>"../$runtime.err") &
+    pids+=($!)
   done
-  diff "$BATS_TEST_TMPDIR/local/out" "$BATS_TEST_TMPDIR/docker/out"
-  diff "$BATS_TEST_TMPDIR/local/files" "$BATS_TEST_TMPDIR/docker/files"
+  for pid in "${pids[@]}"; do wait "$pid" || code=1; done
+  [ "$code" = 0 ] || cat docker.err local.err
+  [ "$code" = 0 ]
+  quiet docker.err local.err
+  diff local.out docker.out
 }
 
-@test "guess.sh: pictures of any name, with the same output in both runtimes" {
-  mkdir pictures
-  for number in "${!hostile_names[@]}"; do cp "${pictures[number]}" "pictures/${hostile_names[number]}"; done
-  in_both "$project/guess.sh" --top 1 -- "${hostile_names[@]}"
-  [ "$(grep -c '(score = ' docker/out)" = ${#hostile_names[@]} ]
-  in_both "$project/guess.sh" --json -- "${hostile_names[@]}"
-  in_both "$project/guess.sh" . --json
-  for name in "${hostile_names[@]:10:3}"; do in_both "$project/guess.sh" -- "./$name"; done
-  [ -z "$(find . -name pwned)" ]
-}
-
-@test "guessDir.sh: folders of any name, with the same output and files in both runtimes" {
-  mkdir pictures
-  for number in "${!hostile_names[@]}"; do
-    mkdir "pictures/${hostile_names[number]}"
-    cp "${pictures[number]}" "pictures/${hostile_names[number]}/${hostile_names[number]}"
-  done
+# Folders `docker` and `local` with the same pictures, of any name and in folders of any name.
+make_pictures() {
+  mkdir docker
   for name in "${hostile_names[@]}"; do
-    in_both "$project/guessDir.sh" -- "$name" "sorted/$name"
+    mkdir -p "docker/in/$name"
+    cp "${pictures[0]}" "docker/$name.jpg"
+    for number in 0 1; do cp "${pictures[number]}" "docker/in/$name/$number $name"; done
   done
-  in_both "$project/guessDir.sh" . ../sorted
+  cp -Rp docker local
+}
+
+# Pictures enough to be busy with: small ones, each another file.
+make_many() {
+  python3 -c '
+import os, sys
+for label, path in enumerate(sys.argv[1:]):
+    os.makedirs(f"files/data/{label}")
+    for number in range(1000):
+        with open(f"files/data/{label}/{number}.jpg", "wb") as file:
+            file.write(open(path, "rb").read() + str(number).encode())
+' "${pictures[@]:0:3}"
+}
+
+# stopped HOW COMMAND…: the exit code of a command that is stopped amid its work, by a signal or by ^C on its terminal.
+stopped() {
+  python3 -c '
+import os, pty, signal, subprocess, sys, time
+how, *command = sys.argv[1:]
+if how == "^C":
+    master, slave = pty.openpty()
+    streams = {"stdin": slave, "stdout": slave, "stderr": slave}
+else:
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+def own_terminal():
+    os.setsid()
+    if how == "^C":
+        import fcntl, termios
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+process = subprocess.Popen(command, preexec_fn=own_terminal, **streams)
+store = os.environ["TF_FILES"] + "/bottlenecks.sqlite"
+while not os.path.exists(store):
+    assert process.poll() is None, "it ended before its time"
+    time.sleep(0.1)
+time.sleep(1)
+if how == "^C":
+    os.write(master, b"\x03")
+else:
+    process.send_signal(getattr(signal, how))
+try:
+    print(process.wait(timeout=3))
+except subprocess.TimeoutExpired:
+    process.kill()
+    sys.exit("it goes on")
+' "$@"
+}
+
+# leaves_no_trace: no container, nothing half written, and the old model guesses as before.
+leaves_no_trace() {
+  [ -z "$(docker ps --all --quiet --filter "label=$mark")" ]
+  [ -z "$(find files -maxdepth 1 -name '.model*')" ]
+  diff -r "$BATS_FILE_TMPDIR/files/model" files/model
+  "$project/guess.sh" "${pictures[0]}"
+}
+
+@test "train.sh trains, and what it writes belongs to the caller" {
+  quiet "$BATS_FILE_TMPDIR/train.err"
+  [ -s "$BATS_FILE_TMPDIR/files/model/model.json" ]
+  [ "$(owners "$BATS_FILE_TMPDIR/files")" = "$(id -u):$(id -g)" ]
+}
+
+@test "pictures of any name are guessed as without a container, many at once" {
+  make_pictures
+  (cd docker && printf '%s\0' *.jpg in/*) >names
+  in_both xargs -0 -a ../names "$project/guess.sh" --
+  [ "$(grep -c '(score = ' local.out)" -eq $((5 * 3 * ${#hostile_names[@]})) ]
+}
+
+@test "pictures of any name are guessed as without a container, one at a time" {
+  make_pictures
+  for name in '"quoted".jpg' $'newline at end\n' --json 日本.jpg; do
+    in_both "$project/guess.sh" -- "$name.jpg"
+    in_both "$project/guess.sh" --json -- "in/$name"
+  done
+}
+
+@test "folders of any name are sorted into folders of any name as without a container" {
+  make_pictures
+  for name in "${hostile_names[@]}"; do
+    in_both "$project/guessDir.sh" -- "in/$name" "out/$name"
+  done
+  [ "$(find local/out -name '[01] *' -exec printf x \; | wc -c)" -eq $((2 * ${#hostile_names[@]})) ]
+  diff <(tree local) <(tree docker)
   [ -z "$(find . -name pwned)" ]
 }
 
-@test "what was sorted in a container is taken back there, or here" {
-  mkdir -p 'my, pictures' before
-  cp "${pictures[@]:0:4}" 'my, pictures'
-  cp 'my, pictures'/* before
-  for mode in copy move link; do
-    for runtime in docker local; do
-      "$project/guessDir.sh" --mode $mode 'my, pictures' "sorted: $mode"
-      RETRAIN_RUNTIME=$runtime "$project/guessDir.sh" --undo "sorted: $mode"
-      diff -r before 'my, pictures'
-      [ -z "$(find "sorted: $mode" -type f 2>/dev/null)" ]
-    done
+@test "the current folder may have any name, and TF_FILES too" {
+  names=('a,b' 'a:b' '"quoted"' $'new\nline' $'newline at end\n' 'back\slash' 'trailing ' ' leading' 日本)
+  for name in "${names[@]}"; do
+    mkdir -p "docker/$name/$name"
+    cp -R files/model "docker/$name/$name"
+    cp "${pictures[0]}" "docker/$name/1.jpg"
+  done
+  cp -Rp docker local
+  for name in "${names[@]}"; do
+    in_both bash -c 'cd -- "$1" && exec "$0/guess.sh" -- "$1" 1.jpg' "$project" "$name"
   done
 }
 
-@test "standard input reaches the container, and only where it is asked for" {
-  run -0 "$project/guess.sh" --top 1 - <"${pictures[0]}"
-  from_input=$output
-  run -0 "$project/guess.sh" --top 1 "${pictures[0]}"
-  [ "$output" = "$from_input" ]
-  printf '%s\n' "${pictures[@]:0:3}" | while read -r picture; do "$project/guess.sh" --top 1 "$picture"; done >out
-  [ "$(wc -l <out)" -eq 3 ]
+@test "links are followed as without a container" {
+  make_pictures
+  for runtime in docker local; do
+    mkdir -p "$runtime"/links/deeper
+    ln -s ../plain.jpg.jpg "$runtime/links/one.jpg"
+    ln -s ../one.jpg "$runtime/links/deeper/two.jpg"
+    ln -s ../in "$runtime/links/folder"
+    ln -s nowhere "$runtime/links/dangling.jpg"
+  done
+  in_both "$project/guess.sh" links/one.jpg links/deeper/two.jpg links/folder/plain.jpg 'links/folder/two words.jpg'
+  (cd docker && run -3 "$project/guess.sh" --json links/one.jpg links/dangling.jpg)
 }
 
-@test "make and shell.sh go the same way" {
-  run -0 make -s -C "$project" guess IMAGE="${pictures[0]}" ARGS='--top 1'
-  expected=$output
-  cp "${pictures[0]}" here.jpg
-  run -0 "$project/shell.sh" -c 'retrain guess --top 1 here.jpg && touch made'
+@test "a model that is a link is read, and replaced where it is" {
+  mkdir elsewhere
+  mv files/model elsewhere/model
+  ln -s ../elsewhere/model files/model
+  "$project/guess.sh" "${pictures[0]}"
+  touch -d '1 hour ago' elsewhere/model/model.json
+  "$project/scripts/retrain.sh" train "$BATS_FILE_TMPDIR/files/data"
+  [ -L files/model ]
+  [ -n "$(find elsewhere/model/model.json -mmin -30)" ]
+}
+
+@test "data below tf_files that are a link are found" {
+  ln -s "$BATS_FILE_TMPDIR/files/data" files/data
+  run --separate-stderr -0 "$project/train.sh"
+  [[ $output == '40 pictures, 5 classes:'* ]]
+}
+
+@test "a model is trained anew with --model-dir" {
+  unset TF_FILES
+  for _ in 1 2; do "$project/scripts/retrain.sh" train --model-dir models/drawn "$BATS_FILE_TMPDIR/files/data"; done
+  "$project/guess.sh" --model-dir models/drawn "${pictures[0]}"
+  [ ! -e tf_files ]
+}
+
+@test "what was sorted by copy, move or link goes back" {
+  mkdir holiday
+  cp "${pictures[@]}" holiday
+  mkdir holiday/deeper
+  cp "${pictures[0]}" holiday/deeper/again.jpg
+  tree holiday >before
+  for mode in copy move link; do
+    "$project/guessDir.sh" --mode "$mode" holiday "sorted/by $mode"
+    [ "$(find "sorted/by $mode" -name '*.jpg' | wc -l)" -eq 6 ]
+    [ "$(owners sorted)" = "$(id -u):$(id -g)" ]
+    case $mode in
+      move) [ -z "$(find holiday -type f)" ] ;;
+      link) [ "$(find holiday -type f -links 2 | wc -l)" -eq 6 ] ;;
+      copy) diff before <(tree holiday) ;;
+    esac
+    run --separate-stderr -0 "$project/guessDir.sh" --undo "sorted/by $mode"
+    [ "$output" = '6 file(s) undone.' ]
+    diff before <(tree holiday)
+    [ -z "$(find sorted -type f)" ]
+  done
+}
+
+@test "a picture on standard input is guessed, and what nobody asked for stays" {
+  "$project/guess.sh" "${pictures[0]}" >by-name
+  "$project/guess.sh" - <"${pictures[0]}" >by-content
+  cmp by-name by-content
+  for _ in 1 2; do
+    "$project/guess.sh" "${pictures[0]}" >/dev/null
+    read -r line
+    echo "$line" >>lines
+  done < <(printf '1\n2\n')
+  [ "$(cat lines)" = $'1\n2' ]
+}
+
+@test "the wrappers work from a folder that no container sees" {
+  expected=$("$project/guess.sh" "${pictures[0]}")
+  cd /
+  run --separate-stderr -0 "$project/guess.sh" "${pictures[0]}"
   [ "$output" = "$expected" ]
-  [ -f made ]
+  cd /etc
+  run --separate-stderr -0 "$project/guess.sh" "${pictures[0]}"
+  [ "$output" = "$expected" ]
 }
 
-@test "an ordinary user owns what comes out" {
-  [ "$(id -u)" = 0 ] || skip 'needs root to become somebody else'
-  command -v setpriv >/dev/null || skip 'needs setpriv'
-  local socket=${DOCKER_HOST:-unix:///var/run/docker.sock}
-  socket=${socket#unix://}
-  mkdir mine
-  cp "${pictures[@]:0:3}" mine
-  chown -R 1234:1234 .
-  chmod a+x "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR"/{file,test} "$BATS_FILE_TMPDIR" "$BATS_TEST_TMPDIR"
-  as_ordinary_user() {
-    setpriv --reuid 1234 --regid "$(stat -c %g "$socket")" --clear-groups "$@"
-  }
-  as_ordinary_user docker info >/dev/null 2>&1 || skip 'an ordinary user may not use the engine'
-  as_ordinary_user test -r "$project/scripts/lib.sh" || skip 'an ordinary user may not read the project'
-  as_ordinary_user "$project/guessDir.sh" mine sorted
-  [ "$(find sorted -type f -user 1234 | wc -l)" -ge 3 ]
-  [ -z "$(find sorted ! -user 1234)" ]
+@test "a shell finds retrain and the current folder, and hands its own input on" {
+  cp "${pictures[0]}" 1.jpg
+  run --separate-stderr -0 bash -c 'echo "retrain guess *.jpg && touch made && id -u" | "$0/shell.sh"' "$project"
+  [[ $output == *'(score = '*$'\n'"$(id -u)" ]]
+  [ -e made ]
 }
 
-# stopped_by SIGNAL: a training in a container, stopped in the middle; set `status` and `seconds`
-stopped_by() {
-  mkdir -p data
-  [ -d data/train ] || "$project/scripts/retrain.sh" sample data/train --per-class 400 --size 512 >/dev/null 2>&1
-  TF_FILES=$BATS_TEST_TMPDIR/mine "$project/scripts/retrain.sh" train "$photos" >/dev/null 2>&1
-  TF_FILES=$BATS_TEST_TMPDIR/mine python3 - "$1" "$project/scripts/retrain.sh" train data/train --no-report >stopped 2>&1 <<'PYTHON'
-import os, signal, subprocess, sys, time
-stop, *command = sys.argv[1:]
-training = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-time.sleep(4)
-assert training.poll() is None, "it was over too soon"
-training.send_signal(getattr(signal, stop))
-start = time.monotonic()
-print("code", training.wait(30), "seconds", time.monotonic() - start)
-PYTHON
+@test "make trains, guesses and sorts" {
+  mkdir holiday
+  cp "${pictures[@]}" holiday
+  run --separate-stderr -0 make -s -C "$project" train DATA="$BATS_FILE_TMPDIR/files/data"
+  quiet - <<<"$stderr"
+  run --separate-stderr -0 make -s -C "$project" guess IMAGE="$PWD/holiday/${pictures[0]##*/}"
+  [[ $output == *'(score = '* ]]
+  run --separate-stderr -0 make -s -C "$project" sort SRC="$PWD/holiday" DST="$PWD/sorted"
+  [ "$(find sorted -name '*.jpg' | wc -l)" -eq 5 ]
 }
 
-@test "Ctrl-C and a signal to end stop a training in time, and the old model stays" {
-  stopped_by SIGINT
-  grep -E 'code 130 seconds [0-2]\.' stopped
-  TF_FILES=$BATS_TEST_TMPDIR/mine "$project/guess.sh" "${pictures[0]}" >guessed
-  TF_FILES=$BATS_FILE_TMPDIR/tf_files "$project/guess.sh" "${pictures[0]}" | diff guessed -
-  stopped_by SIGTERM
-  grep -E 'code 143 seconds [0-2]\.' stopped
-  TF_FILES=$BATS_TEST_TMPDIR/mine "$project/guess.sh" "${pictures[0]}" | diff guessed -
-  [ -z "$(docker ps --quiet --filter ancestor=retrain:full)" ]
+@test "an ordinary user owns what is written" {
+  [ "$(id -u)" = 0 ] || skip "whoever tests is one: the other tests show it"
+  socket=${DOCKER_HOST:-unix:///var/run/docker.sock}
+  mkdir theirs
+  cp -R "$BATS_FILE_TMPDIR/files/data" theirs
+  chown -R 4321:4321 theirs
+  chmod 711 "$BATS_RUN_TMPDIR" "$BATS_FILE_TMPDIR" "$BATS_TEST_TMPDIR" "$BATS_TEST_TMPDIR/.." # a way in
+  as_user() { setpriv --reuid 4321 --regid 4321 --groups "$(stat -c %g "${socket#unix://}")" env HOME="$PWD/theirs" "$@"; }
+  as_user docker info >/dev/null 2>&1 || skip "an ordinary user does not reach the engine"
+  as_user test -x "$project/train.sh" || skip "an ordinary user does not reach the project"
+  as_user "$project/train.sh" theirs
+  TF_FILES=theirs as_user "$project/guessDir.sh" theirs/data/fish theirs/sorted
+  [ "$(owners theirs)" = 4321:4321 ]
+}
+
+@test "Ctrl-C as a signal ends a training, and leaves the old model" {
+  make_many
+  run --separate-stderr -0 stopped SIGINT "$project/train.sh" files
+  [ "$output" = 130 ]
+  leaves_no_trace
+}
+
+@test "Ctrl-C on a terminal ends a training, and leaves the old model" {
+  make_many
+  run --separate-stderr -0 stopped ^C "$project/train.sh" files
+  [ "$output" = 130 ]
+  leaves_no_trace
+}
+
+@test "SIGTERM ends a training, and leaves the old model" {
+  make_many
+  run --separate-stderr -0 stopped SIGTERM "$project/train.sh" files
+  [ "$output" = 143 ]
+  leaves_no_trace
 }
