@@ -162,8 +162,8 @@ add_mounts() {
   [ -n "$model" ] || [ ! -L "$files/model" ] || model=$files/model
   case $command-$model in
     guess-* | sort-*) ;;
-    train-) make_folder "$files" && writes "$files" ;;
-    train-* | evaluate-?*) beside_model ;;
+    train- | export- | clean-*) adds_to "$files" ;;
+    train-* | export-* | evaluate-?*) beside_model ;;
     *) writes "$files" ;;
   esac
   case $command in
@@ -203,7 +203,7 @@ read_options() {
 # Beside a model lie the embeddings, and the new model until it takes the old one's place.
 beside_model() {
   folder_of "$model"
-  [ "$command" != train ] || make_folder "$REPLY"
+  [ "$command" = evaluate ] || make_folder "$REPLY"
   writes "$REPLY"
   [ ! -L "${model%/}" ] || { real "$model" && writes "$REPLY/.."; }
 }

@@ -274,6 +274,35 @@ $model"; do
   [ ! -e tf_files ]
 }
 
+@test "clean reads the data and keeps its plan in tf_files; what it moves or puts back it writes" {
+  rm -r tf_files
+  for _ in 1 2; do
+    retrain clean --checks 'blank,tiny' holiday
+    mounted "rw $here/tf_files" "ro $here/holiday"
+  done
+  mkdir pages
+  retrain clean holiday --html=pages/suspects.html
+  mounted "rw $here/tf_files" "rw $here/pages" "ro $here/holiday"
+  retrain clean --html suspects.html holiday
+  mounted "rw $here/tf_files" "rw $here" "ro $here/holiday"
+  for arguments in '--apply holiday' 'holiday --apply' '--undo holiday' 'holiday --undo' '--undo -- holiday'; do
+    eval "retrain clean $arguments"
+    [[ $(mounts) == *"rw $here/holiday"* ]]
+    [[ $(mounts) == *"rw $here/tf_files"* ]]
+    run ! grep '^ro' <<<"$(mounts)"
+  done
+}
+
+@test "export reads the data, writes OUT and keeps its embeddings beside the model" {
+  retrain export dataset 'a new/folder'
+  mounted "rw $here/tf_files" "rw $here/a new/folder"
+  rm -r tf_files
+  retrain export dataset 'a new/folder' --data holiday
+  mounted "rw $here/tf_files" "rw $here/a new/folder" "ro $here/holiday"
+  retrain export --data=holiday --model-dir models/flowers dataset out
+  mounted "rw $here/models" "rw $here/out" "ro $here/holiday" "ro $here/tf_files"
+}
+
 @test "sample writes the folder it draws into, made by the caller" {
   rm -r tf_files
   retrain sample 'a new/folder' --per-class 3

@@ -28,6 +28,15 @@ setup() {
   called_with guess -- -
 }
 
+@test "the wrappers know which options of retrain take a value" {
+  sed -En 's/^  (-[a-z], )?(--[a-z-]+) ([^ /][^ ]*).*/\2/p' "$BATS_TEST_DIRNAME/../../docs/commands.md" | sort -u >options
+  [ "$(wc -l <options)" -gt 15 ]
+  while read -r option; do
+    "$project/guess.sh" "$option" value image.jpg
+    called_with guess "$option" value -- image.jpg
+  done <options
+}
+
 @test "guess.sh takes an existing file whose name starts with a dash for a file" {
   : >./-1.jpg
   "$project/guess.sh" --json -1.jpg
