@@ -90,9 +90,10 @@ build_image() {
 
 # run_in_container COMMAND ARGUMENT…: become that command in a container.
 run_in_container() {
-  local extra args=(--rm --pull never --network none --read-only --cap-drop ALL --security-opt no-new-privileges
+  local extra debug='' args=(--rm --pull never --network none --read-only --cap-drop ALL --security-opt no-new-privileges
     --no-healthcheck --log-driver none --env TF_FILES --env RETRAIN_PROGRAM --env NO_COLOR)
   check_names "$@"
+  case $1-$# in --debug-1) ;; --debug-*) debug=$1 && shift ;; esac
   find_image "$1"
   need_image
   cd -P -- . || exit # for PWD as the kernel sees it: there it looks up relative paths
@@ -105,7 +106,7 @@ run_in_container() {
   add_terminal "$1"
   add_gpu
   [ "$1" != shell ] || { args+=(--entrypoint bash) && shift; }
-  exec "$engine" run "${args[@]}" ${extra[@]+"${extra[@]}"} "$image" "$@"
+  exec "$engine" run "${args[@]}" ${extra[@]+"${extra[@]}"} "$image" ${debug:+"$debug"} "$@"
 }
 
 # Other names would arrive as yet other names.

@@ -3,4 +3,4 @@
 # Usage: retrain.sh COMMAND [ARGUMENT…]
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
-run_retrain "$@"
+run_retrain "${@:---help}"

@@ -330,6 +330,15 @@ $model"; do
   [ ! -e other ]
 }
 
+@test "with --debug before it a command has the same folders" {
+  retrain --debug sort holiday sorted
+  called_with --debug sort holiday sorted
+  [ "$(cat "$RECORD.image")" = retrain:guess ]
+  mounted "rw $here/sorted" "ro $here/holiday" "ro $here/tf_files"
+  retrain --debug
+  called_with --debug
+}
+
 @test "sort --dry-run makes nothing" {
   for arguments in 'holiday new' '--mode move holiday new' '--mode=link holiday new'; do
     eval "retrain sort --dry-run $arguments"

@@ -19,6 +19,11 @@ setup() {
   [ ! -e pwned ]
 }
 
+@test "retrain.sh alone prints retrain's help" {
+  "$project/scripts/retrain.sh"
+  called_with --help
+}
+
 @test "guess.sh takes many files, options before or after them" {
   "$project/guess.sh" --json a.jpg 'b c.jpg' --top 3
   called_with guess --json --top 3 -- a.jpg 'b c.jpg'
