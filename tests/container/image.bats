@@ -130,6 +130,14 @@ health() {
   [[ $output == *'Accuracy on '* ]]
 }
 
+@test "full cleans and exports" {
+  works restricted full clean /data
+  [[ $output == *'Plan: '* ]]
+  works restricted full export dataset /out/exported --data /data
+  [ -s out/exported/manifest.jsonl ]
+  [ "$(owners out)" = 1234:1234 ]
+}
+
 @test "full knows itself" {
   works restricted full backbones
   [[ $output == *efficientnet-lite1* ]]
