@@ -11,7 +11,7 @@ import click
 from benchmarks.common import Bench, compile_byte_code, measure, publish
 from benchmarks.photos import find_photos
 
-NAMES = ["train", "embedding", "guess", "retrain_cached", "sort", "memory", "duplicates", "labels", "frontier"]
+NAMES = ["train", "embedding", "guess", "retrain_cached", "sort", "memory", "scale", "duplicates", "labels", "frontier"]
 
 
 @click.command()

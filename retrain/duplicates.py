@@ -1,12 +1,11 @@
 """Which pictures are copies of one another: groups that no split may tear apart.
 
 Copies are a picture resized, recompressed, cropped by some percent, mirrored, or made brighter or darker.  Neighbours
-by embedding are confirmed by the perceptual hash, neighbours by perceptual hash by the embedding.  Where the hashes
-leave a doubt, the pictures are laid upon one another, which tells a crop from the next shot of a burst.  The limits
-come from `python -m benchmarks duplicates`.
+by perceptual hash are confirmed by the embedding.  Where the hashes leave a doubt, the pictures are laid upon one
+another, which tells a crop from the next shot of a burst.  The limits come from `python -m benchmarks duplicates`.
 """
 
-from itertools import count, product
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -14,15 +13,16 @@ import numpy as np
 from retrain.images import THUMBNAIL_SIDE
 
 HASH_SIDE = 16  # lowest frequencies each way: a hash has 256 bits
-NEAR = 0.7  # cosine of embeddings, from which two pictures are neighbours
-ALIKE = 0.5  # cosine that confirms neighbours by hash
-SAME_BITS = 24  # hashes that differ in so many bits are neighbours
-SAME_CROPPED_BITS = 60  # hashes of the best-fitting crops that confirm neighbours by embedding
-SURE_BITS = 12  # the same, beyond which the pictures are laid upon one another
+COARSE_SIDE = 8  # of these; the 64 bits of a picture or its middle, by which all are compared with all
+COARSE_BITS = 18  # that may differ in neighbours
+SAME_CROPPED_BITS = 60  # of 256, that may differ in hashes of the best-fitting crops
+ALIKE = 0.5  # cosine of the embeddings that confirms it
+SURE_BITS = 12  # beyond these the pictures are laid upon one another
 FITTING = 0.982  # correlation of their pixels then
 CROPS = 0.95, 0.9  # of the side
 PLACES = 0, 0.5, 1  # of a crop, from one border to the other
-BLOCK = 1024  # rows compared at a time, to bound memory
+WHOLE, MIDDLE, MIRRORED = 0, -2 - len(PLACES) ** 2 // 2, -1  # of the hashes of a picture
+BLOCK = 256  # pictures compared with so many at a time, to stay in the processor's cache
 FIT_SIDE = 32  # px
 FIT_BLUR = 1.35  # px of a thumbnail; pixels between sharp ones cannot be told well
 FIT_STEPS = 7
@@ -45,24 +45,35 @@ def find_pairs(embeddings, thumbnails):
     embeddings: float32 (n, D), normalized.  thumbnails: uint8 (n, THUMBNAIL_SIDE²).
     """
     hashes = perceptual_hashes(thumbnails)
-    plain, mirrored = (np.unpackbits(bits, axis=1).astype(np.float32) * 2 - 1 for bits in (hashes[:, 0], hashes[:, -1]))
-    least = plain.shape[1] - 2 * SAME_BITS
+    # The four words of each hash apart: that keeps the numbers that are added up side by side.
+    words = np.ascontiguousarray(hashes.view(np.uint64).transpose(2, 0, 1))
     found = []
-    starts = range(0, len(embeddings) or 1, BLOCK)
+    for first, second in _neighbours(hashes):
+        bits = _differing_bits(words, first, second)
+        near = bits <= SAME_CROPPED_BITS
+        cosine = np.einsum("pd,pd->p", embeddings[first[near]], embeddings[second[near]])
+        alike = np.flatnonzero(near)[cosine >= ALIKE]
+        found.append((first[alike], second[alike], cosine[cosine >= ALIKE], bits[alike]))
+    pairs = Pairs(*map(np.concatenate, zip(*found, strict=True)))
+    same = pairs.bits <= SURE_BITS
+    same[~same] = _fit(thumbnails, pairs.first[~same], pairs.second[~same]) >= FITTING
+    return Pairs(*(column[same] for column in pairs))
+
+
+def _neighbours(hashes):
+    """Yield (first, second), rows of pictures whose lowest frequencies are alike, some at a time."""
+    signs = np.unpackbits(hashes[:, [WHOLE, MIDDLE, MIRRORED]], axis=2)
+    coarse = signs.reshape(-1, 3, HASH_SIDE, HASH_SIDE)[:, :, :COARSE_SIDE, :COARSE_SIDE]
+    words = np.packbits(coarse.reshape(-1, 3, COARSE_SIDE**2), axis=2).view(np.uint64)[:, :, 0]
+    starts = range(0, len(hashes) or 1, BLOCK)
     for top, left in ((top, left) for top in starts for left in starts if top <= left):
-        rows, columns = slice(top, top + BLOCK), slice(left, left + BLOCK)
-        cosine = embeddings[rows] @ embeddings[columns].T
-        near = cosine >= NEAR
-        for bits in (plain, mirrored):
-            near |= (plain[rows] @ bits[columns].T >= least) & (cosine >= ALIKE)
+        (whole, middle, mirrored), others = words[top : top + BLOCK].T[:, :, None], words[left : left + BLOCK].T
+        views = [(whole, 0), (mirrored, 0), (whole, 1), (middle, 0), (mirrored, 1), (middle, 2)]
+        near = np.zeros((len(whole), others.shape[1]), bool)
+        for one, number in views:
+            near |= np.bitwise_count(one ^ others[number]) <= COARSE_BITS
         row, column = np.nonzero(np.triu(near, 1) if top == left else near)
-        first, second = row + top, column + left
-        bits = _differing_bits(hashes, first, second)
-        same = bits <= SAME_CROPPED_BITS
-        doubtful = np.flatnonzero(same & (bits > SURE_BITS))
-        same[doubtful] = _fit(thumbnails, first[doubtful], second[doubtful]) >= FITTING
-        found.append((first[same], second[same], cosine[row[same], column[same]], bits[same]))
-    return Pairs(*map(np.concatenate, zip(*found, strict=True)))
+        yield row + top, column + left
 
 
 def perceptual_hashes(thumbnails):
@@ -105,15 +116,18 @@ def _interpolation(at, side):
     return np.maximum(0, 1 - abs(at[..., None] - np.arange(side)))
 
 
-def _differing_bits(hashes, first, second):
-    """Bits in which the best-fitting views of two pictures differ: int (pairs,).  One of the two is whole."""
-    words = hashes.view(np.uint64)
-    best = np.full(len(first), HASH_SIDE**2)
+def _differing_bits(words, first, second):
+    """Bits in which the best-fitting views of two pictures differ: int (pairs,).  One of the two is whole.
+
+    words: uint64 (4, n, views).
+    """
+    best = np.full(len(first), HASH_SIDE**2, np.uint16)
     for one, other in [(first, second), (second, first)]:
-        for whole, view in product((0, -1), range(words.shape[1])):
-            differing = np.bitwise_count(words[one, whole] ^ words[other, view]).sum(axis=1, dtype=int)
-            np.minimum(best, differing, out=best)
-    return best
+        for whole in (WHOLE, MIRRORED):
+            counts = (np.bitwise_count(word[one, whole][:, None] ^ word[other]) for word in words)
+            differing = sum(counts, np.uint16(0))
+            np.minimum(best, differing.min(axis=1), out=best)
+    return best.astype(int)
 
 
 def _fit(thumbnails, first, second):

@@ -51,9 +51,14 @@ def normalize(parts):
 
     parts: arrays float32 (n, D_i).  Returns float32 (n, sum of D_i).
     """
-    lengths = [np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12) for part in parts]
     scale = np.float32(len(parts) ** 0.5)
-    return np.concatenate([part / (length * scale) for part, length in zip(parts, lengths, strict=True)], axis=1)
+    embeddings = np.empty((len(parts[0]), sum(part.shape[1] for part in parts)), np.float32)
+    start = 0
+    for part in parts:
+        lengths = np.maximum(np.sqrt(np.einsum("nd,nd->n", part, part)), 1e-12)[:, None]
+        np.divide(part, lengths * scale, out=embeddings[:, start : start + part.shape[1]])
+        start += part.shape[1]
+    return embeddings
 
 
 def search_C(embeddings, labels, hashes, classes, seed=0, weighted=True):
@@ -63,8 +68,10 @@ def search_C(embeddings, labels, hashes, classes, seed=0, weighted=True):
     equal ones stay in one fold.  seed: another one deals other folds.  weighted: see `fit_path`.
     Returns Search; its rows are empty where no class has two groups.
     """
-    rows = _sample(labels, hashes) if len(labels) > SEARCH_ROWS else np.arange(len(labels))
-    embeddings, labels = embeddings[rows], labels[rows]
+    rows = np.arange(len(labels))
+    if len(labels) > SEARCH_ROWS:
+        rows = _sample(labels, hashes)
+        embeddings, labels = embeddings[rows], labels[rows]
     folds = make_folds(labels, [hashes[row] for row in rows], seed)
     scored = np.flatnonzero(folds >= 0)
     if not len(scored):

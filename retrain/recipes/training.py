@@ -37,20 +37,22 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
     check_writable(model_dir)
     name, kept = options.backbone or _backbone_of(options.quality), store_path(model_dir)
     prepared = prepare(data, name, options, kept)
-    dataset, embeddings, tested = prepared.dataset, prepared.embeddings, prepared.parts == TESTING
+    dataset, tested = prepared.dataset, prepared.parts == TESTING
     labels, classes, weighted = np.array(dataset.labels), len(dataset.classes), options.balance == "weight"
 
     # By content, because the order of rows shows in the last bits of the weights, and names must not.
     learned = np.array(sorted(np.flatnonzero(~tested), key=lambda row: (labels[row], prepared.digests[row])))
     groups = [prepared.groups[row] for row in learned]
-    search = search_C(embeddings[learned], labels[learned], groups, classes, options.seed, weighted)
+    embeddings, kept_back = prepared.embeddings[learned], prepared.embeddings[tested]
+    del prepared.embeddings  # of many pictures one copy fills the memory enough
+    search = search_C(embeddings, labels[learned], groups, classes, options.seed, weighted)
     out_of_fold = search.logits, labels[learned][search.rows]
     temperature = fit_temperature(*out_of_fold) if len(search.rows) else 1.0
-    head = fit_head(embeddings[learned], labels[learned], classes, search.C, weighted)
+    head = fit_head(embeddings, labels[learned], classes, search.C, weighted)
 
     model = Model(dataset.classes, prepared.backbones, head, temperature)
     if tested.any():
-        guesses, truth = Classifier(model).probabilities_of(embeddings[tested]).argmax(axis=1), labels[tested]
+        guesses, truth = Classifier(model).probabilities_of(kept_back).argmax(axis=1), labels[tested]
     else:
         guesses, truth = search.logits.argmax(axis=1), out_of_fold[1]
     result = {
