@@ -135,16 +135,11 @@ retrain() {
   run ! has --env TTY_INTERACTIVE=1
 }
 
-@test "the current folder is the same inside" {
-  for name in "${hostile_names[@]}"; do
-    mkdir -p "$here/folders/$name"
-    cd "$here/folders/$name"
-    "$project/guess.sh" "$here/image.jpg"
-    [ "$(recorded workdir)" = "$here/folders/$name." ]
-  done
-  ln -s folders "$here/link"
-  cd "$here/link"
-  "$project/guess.sh" ../image.jpg # of what is linked to, as for any program
+@test "the current folder is the same inside, as any program finds it" {
+  mkdir folders
+  ln -s folders link
+  cd link
+  "$project/guess.sh" ../image.jpg # of what is linked to
   [ "$(recorded workdir)" = "$here/folders." ]
   called_with guess -- ../image.jpg
   mounted "ro $here"
@@ -450,6 +445,7 @@ $model"; do
     cd "$here/folders/$name"
     : >1.jpg
     "$project/guess.sh" 1.jpg
+    [ "$(recorded workdir)" = "$here/folders/$name." ]
     case $name in
       *[,:\"\\]* | *$'\n'* | *$'\t'* | *' ') mounted "ro $here/folders" ;;
       *) mounted "ro $here/folders/$name" ;;
@@ -481,14 +477,4 @@ $model"; do
   run --separate-stderr -1 "$project/guess.sh" ../image.jpg
   [[ $stderr == *UTF-8* ]]
   [ ! -e "$RECORD" ]
-}
-
-@test "make hands on any name" {
-  for name in "${hostile_names[@]}"; do
-    case $name in ' '* | *$'\n') continue ;; esac # make itself trims these
-    make -s -C "$project" guess IMAGE="$name"
-    called_with guess -- "$name"
-    make -s -C "$project" sort SRC="$name" DST="to $name"
-    called_with sort -- "$name" "to $name"
-  done
 }
