@@ -161,6 +161,10 @@ health() {
   run ! grep '| *tensorflow' "logs/$BATS_TEST_NUMBER.err"
 }
 
+@test "full imports TensorFlow where nothing can be written" {
+  inside full 'import tensorflow'
+}
+
 @test "guess cannot train, and says what can" {
   run --separate-stderr -1 restricted guess train /data
   [[ -z $output && $stderr == Error:*Hint:*retrain:full* && $stderr != *Traceback* ]]

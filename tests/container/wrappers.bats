@@ -199,6 +199,9 @@ leaves_no_trace() {
     diff before <(tree holiday)
     [ -z "$(find sorted -type f)" ]
   done
+  "$project/guessDir.sh" --mode move holiday sorted
+  RETRAIN_RUNTIME=local "$project/guessDir.sh" --undo sorted # a journal is true on both sides
+  diff before <(tree holiday)
 }
 
 @test "a picture on standard input is guessed, and what nobody asked for stays" {
