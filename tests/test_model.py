@@ -5,12 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from retrain import model as model_module
 from retrain.backbones import Backbone, find_spec
@@ -394,3 +398,24 @@ def test_unwritable_place_is_an_error_with_a_hint(place):
 def test_root_folder_is_refused():
     with pytest.raises(RetrainError, match="holds no model"):
         check_writable("/")
+
+
+@pytest.fixture(scope="module")
+def whole(trained):
+    return {path.name: path.read_bytes() for path in (trained / "model").iterdir()}
+
+
+@given(st.data())
+def test_model_of_a_stranger_is_read_or_refused(whole, data):
+    manifest = json.loads(whole[MANIFEST])
+    key = data.draw(st.sampled_from(sorted(manifest)))
+    values = st.none() | st.integers() | st.text(max_size=4) | st.lists(st.text(max_size=3)) | st.just({"a": []})
+    manifest[key] = data.draw(values)
+    place = data.draw(st.integers(0, len(whole[HEAD_FILE]) - 1))
+    with tempfile.TemporaryDirectory() as folder, suppress(RetrainError):
+        for name, content in whole.items():
+            Path(folder, name).write_bytes(content)
+        Path(folder, MANIFEST).write_text(json.dumps(manifest))
+        if data.draw(st.booleans()):
+            Path(folder, HEAD_FILE).write_bytes(whole[HEAD_FILE][:place])
+        assert isinstance(load_model(Path(folder)), Model)

@@ -209,24 +209,24 @@ class Journal:
         try:
             for line in content[:length].splitlines():
                 self._take(json.loads(line))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise RetrainError(f"{self.path} is damaged: {error}.", "Name another folder.") from error
         return length
 
     def _take(self, line):
         match line:
-            case {"files": rows}:
-                group = [Entry(**row) for row in rows]
+            case {"files": [*rows]}:
+                group = [_checked(Entry(**row)) for row in rows]
                 self.entries |= {entry.destination: entry for entry in group}
                 self._unfinished.append(group)
-            case {"forget": destinations}:
+            case {"forget": [*destinations]}:
                 for destination in destinations:
                     self.entries.pop(destination, None)
                 left = ([entry for entry in group if entry.destination in self.entries] for group in self._unfinished)
                 self._unfinished = [group for group in left if group]
-            case {"folder": folder}:
+            case {"folder": str(folder)}:
                 self.folders.append(folder)
-            case {"times": times}:
+            case {"times": {**times}} if all(map(_is_span, times.values())):
                 self.times |= times
             case {"done": True}:
                 self._unfinished.clear()
@@ -311,6 +311,25 @@ def _undo(entry, source, target):
 
 def _line(value):
     return json.dumps(value).encode() + b"\n"
+
+
+def _is_span(value):
+    return isinstance(value, list) and len(value) == 2 and all(type(number) is int for number in value)
+
+
+def _checked(entry):
+    """The entry, if it may be ours; a journal can come from a stranger.  Raises ValueError."""
+    texts = entry.source, entry.destination, entry.mode, entry.sha256, entry.reason
+    if not (
+        all(isinstance(text, str) and "\0" not in text for text in texts)
+        and type(entry.size) is type(entry.mtime_ns) is int
+        and entry.mode in ("copy", "move", "link")
+        and os.path.isabs(entry.source)  # noqa: PTH117 - as text, for Path would take away its dots
+        and not os.path.isabs(entry.destination)  # noqa: PTH117
+        and ".." not in Path(entry.destination).parts
+    ):
+        raise ValueError(f"no entry of ours: {entry}")
+    return entry
 
 
 def _entry(source, destination, mode, reason):
