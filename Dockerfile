@@ -39,17 +39,17 @@ RUN apt-get update \
 FROM base AS guess-packages
 COPY --from=tools /usr/lib/retrain /usr/lib/retrain
 COPY requirements-guess.txt /usr/lib/retrain/
-RUN --mount=type=bind,from=tools,source=/tools,target=/tools --mount=type=cache,target=/root/.cache \
+RUN --mount=type=bind,from=tools,source=/tools,target=/tools --mount=type=cache,target=/tmp/.cache \
     /tools/bin/pip --python /usr/lib/retrain install -qq --require-hashes -r /usr/lib/retrain/requirements-guess.txt
 
 FROM guess-packages AS full-packages
 COPY requirements-full.txt /usr/lib/retrain/
-RUN --mount=type=bind,from=tools,source=/tools,target=/tools --mount=type=cache,target=/root/.cache \
+RUN --mount=type=bind,from=tools,source=/tools,target=/tools --mount=type=cache,target=/tmp/.cache \
     /tools/bin/pip --python /usr/lib/retrain install -qq --require-hashes -r /usr/lib/retrain/requirements-full.txt
 
 FROM full-packages AS gpu-packages
 COPY requirements-gpu.txt /usr/lib/retrain/
-RUN --mount=type=bind,from=tools,source=/tools,target=/tools --mount=type=cache,target=/root/.cache \
+RUN --mount=type=bind,from=tools,source=/tools,target=/tools --mount=type=cache,target=/tmp/.cache \
     /tools/bin/pip --python /usr/lib/retrain install -qq --require-hashes -r /usr/lib/retrain/requirements-gpu.txt \
     # TensorFlow does not look into each of these by itself.
     && find /usr/lib/retrain -path '*/nvidia/*/lib' -type d >/etc/ld.so.conf.d/retrain.conf && ldconfig

@@ -6,11 +6,7 @@
 #   scripts/doctor.sh --json
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
-case ${1-} in -h | --help)
-  help
-  exit
-  ;;
-esac
+offer_help "$@"
 [ $# = 0 ] || run_retrain doctor "$@"
 
 driver_page=https://www.nvidia.com/drivers

@@ -4,11 +4,7 @@
 # guess says what is on pictures and sorts them, full does everything, gpu does it on NVIDIA cards. Without a name: guess and full.
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
-case ${1-} in -h | --help)
-  help
-  exit
-  ;;
-esac
+offer_help "$@"
 [ $# -gt 0 ] || set -- guess full
 find_runtime
 [ -n "$engine" ] || die 1 "no docker or podman answers." "Start one; retrain runs without an image, too."

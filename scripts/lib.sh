@@ -21,6 +21,14 @@ help() {
   sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
 }
 
+offer_help() {
+  case ${1-} in -h | --help)
+    help
+    exit
+    ;;
+  esac
+}
+
 usage() {
   help >&2
   exit 2

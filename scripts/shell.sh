@@ -5,9 +5,5 @@
 #   ./shell.sh -c 'retrain guess *.jpg'
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
-case ${1-} in -h | --help)
-  help
-  exit
-  ;;
-esac
+offer_help "$@"
 run_retrain shell "$@"
