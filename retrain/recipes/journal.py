@@ -226,7 +226,7 @@ class Journal:
                 self._unfinished = [group for group in left if group]
             case {"folder": str(folder)}:
                 self.folders.append(folder)
-            case {"times": {**times}} if all(map(_is_span, times.values())):
+            case {"times": dict(times)} if all(map(_is_span, times.values())):
                 self.times |= times
             case {"done": True}:
                 self._unfinished.clear()
