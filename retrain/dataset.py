@@ -112,6 +112,12 @@ def require_folder(folder):
     return folder
 
 
+def require_new_folder(folder):
+    """Raise RetrainError where a folder holds something already, or is none."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RetrainError(f"{folder} is there already and not an empty folder.", "Name a new folder.")
+
+
 def find_dataset(folder, only=()):
     """Dataset of a folder holding one folder a class, or `train/` and `test/` with those inside.
 

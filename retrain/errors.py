@@ -9,3 +9,9 @@ class RetrainError(Exception):
     def __init__(self, message, hint=None):
         super().__init__(message)
         self.hint = hint
+
+
+def require_known(what, value, known):
+    """Raise RetrainError unless value is one of the known ones."""
+    if value not in known:
+        raise RetrainError(f"there is no {what} {value!r}.", f"There is: {', '.join(known)}.")

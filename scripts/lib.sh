@@ -21,6 +21,7 @@ help() {
   sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
 }
 
+# offer_help ARGUMENT…: print the help and end, if the first asks for it.
 offer_help() {
   case ${1-} in -h | --help)
     help
@@ -38,13 +39,7 @@ usage() {
 read_command_line() {
   local option
   split "$@"
-  for option in ${options[@]+"${options[@]}"}; do
-    case $option in -h | --help)
-      help
-      exit
-      ;;
-    esac
-  done
+  for option in ${options[@]+"${options[@]}"}; do offer_help "$option"; done
 }
 
 # Split a command line into `options` and `paths`, so that -- can stand between them.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from retrain.dataset import require_folder
+from retrain.dataset import require_folder, require_new_folder
 from retrain.errors import RetrainError
 from retrain.images import ImageError, decode, read, to_input
 from retrain.options import QUALITIES, ExportOptions, TrainOptions, default_model_dir
@@ -74,8 +74,7 @@ def export_dataset(data, out, options=ExportOptions()):  # noqa: B008 - frozen
 
 
 def _check_out(out, data):
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RetrainError(f"{out} is there already and not an empty folder.", "Name a new folder.")
+    require_new_folder(out)
     if out.is_relative_to(os.path.realpath(require_folder(data))):
         raise RetrainError(f"{out} lies in {data}, whose pictures it would join.", "Name a folder elsewhere.")
 

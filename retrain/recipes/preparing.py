@@ -24,7 +24,7 @@ from retrain.dataset import (
     warn_of_small_classes,
 )
 from retrain.duplicates import find_pairs, group_by
-from retrain.errors import RetrainError
+from retrain.errors import RetrainError, require_known
 from retrain.head import normalize
 from retrain.images import DECODER_VERSION, ImageError
 from retrain.options import BALANCES, SPLITS
@@ -53,7 +53,8 @@ class Prepared:
 
 def prepare(data, backbone, options, store_path):
     """Prepared pictures of a folder with one folder a class.  backbone: its name, or several joined by +."""
-    _check_options(options)
+    require_known("split", options.split, SPLITS)
+    require_known("balance", options.balance, BALANCES)
     dataset = find_dataset(data, options.only)
     require_classes(dataset, data)
     backbones = [load_backbone(name) for name in backbone.split("+")]
@@ -75,12 +76,6 @@ def prepare(data, backbone, options, store_path):
     return Prepared(
         dataset, backbones, embeddings, digests, groups, parts, left_out, embedded.skipped, embedded.computed
     )
-
-
-def _check_options(options):
-    for what, value, known in [("split", options.split, SPLITS), ("balance", options.balance, BALANCES)]:
-        if value not in known:
-            raise RetrainError(f"there is no {what} {value!r}.", f"There is: {', '.join(known)}.")
 
 
 def _leave_out_small(embedded, paths, min_size):

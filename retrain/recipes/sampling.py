@@ -8,6 +8,7 @@ from random import Random
 
 from PIL import Image, ImageDraw, ImageFilter
 
+from retrain.dataset import require_new_folder
 from retrain.errors import RetrainError
 from retrain.options import SampleOptions
 
@@ -25,8 +26,7 @@ def draw_sample(out, options=None):
     """
     out, options = Path(out), options or SampleOptions()
     try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise RetrainError(f"{out} is there already and not an empty folder.", "Name a new folder.")
+        require_new_folder(out)
         return [_save(out, label, number, options) for label in SUBJECTS for number in range(options.per_class)]
     except OSError as error:
         raise RetrainError(f"cannot write to {out}: {error.strerror}.", "Name a folder you may write to.") from error

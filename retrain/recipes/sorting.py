@@ -9,7 +9,7 @@ from pathlib import Path
 
 from retrain.classifier import Classifier
 from retrain.dataset import require_folder, walk
-from retrain.errors import RetrainError
+from retrain.errors import RetrainError, require_known
 from retrain.options import SortOptions
 from retrain.progress import track
 from retrain.recipes.journal import BATCH, HINTS, NAMES, Journal, plain_errors
@@ -30,7 +30,8 @@ def sort_dir(source, destination, options=SortOptions(), classifier=None):  # no
     adds "plan": [{"source", "destination"}].  Errors are files that are no pictures, in `_error/`, and files that could
     not be filed, which stay where they are.  Raises RetrainError.
     """
-    _check_options(options)
+    require_known("mode", options.mode, MODES)
+    require_known("layout", options.layout, LAYOUTS)
     with plain_errors(destination):
         source, destination = _check_folders(source, destination)
     classifier = classifier or Classifier.load(options.model_dir, threshold=options.threshold)
@@ -55,12 +56,6 @@ def undo_sort(destination):
     with plain_errors(destination), Journal.open(destination) as journal:
         restored, left = journal.undo()
     return {"restored": restored, "left": [{"path": path, "reason": reason} for path, reason in left.items()]}
-
-
-def _check_options(options):
-    for what, value, known in [("mode", options.mode, MODES), ("layout", options.layout, LAYOUTS)]:
-        if value not in known:
-            raise RetrainError(f"there is no {what} {value!r}.", f"There is: {', '.join(known)}.")
 
 
 def _check_folders(source, destination):
