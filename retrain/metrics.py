@@ -1,6 +1,56 @@
 """How good the guesses are.  Arrays in, numbers out."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
+
+BINS = 15  # of equal mass, for calibration
+TOP_K = (2, 3, 5)
+CONFUSED = 5  # pairs of classes named
+CURVE_POINTS = 100
+DRAWS = 1_000  # of the simulation behind the interval of the ECE
+INTERVALS = (
+    "95 %: Wilson for shares and, by way of F1 / (2 - F1), for F1; these joined by MOVER for the balanced accuracy; "
+    "for ECE the errors under which 1,000 simulated ones do not stand out, because chance alone raises an ECE"
+)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Pictures judged by a model that has not learned them."""
+
+    paths: list[Path]
+    truth: np.ndarray  # int (n,)
+    probabilities: np.ndarray  # float32 (n, C), calibrated
+    tested: np.ndarray  # bool (n,): kept back from training, else judged out of fold by cross-validation
+
+
+def summarize(probabilities, truth, classes, threshold=0.0):
+    """All that is to be said of guesses whose truth is known, for JSON.
+
+    probabilities: float32 (n, C), calibrated.  truth: int (n,).  classes: C names.  threshold: confidence from which
+    a guess counts as covered.  Each score has its 95 % interval beside it; one that is undefined is None.
+    """
+    confidences = probabilities.max(axis=1).astype(float)
+    correct = probabilities.argmax(axis=1) == truth
+    covered = confidences >= threshold
+    matrix = confusion_matrix(truth, probabilities.argmax(axis=1), len(classes))
+    return {
+        **_share("accuracy", correct.sum(), len(truth)),
+        **balanced_accuracy(matrix),
+        "top_k": _top_k(probabilities, truth),
+        **_calibration(probabilities, truth),
+        "per_class": per_class_scores(matrix, classes),
+        "confusion": matrix.tolist(),
+        "most_confused": most_confused(matrix, classes),
+        **_share("coverage", covered.sum(), len(truth)),
+        **_share("accuracy_on_covered", correct[covered].sum(), covered.sum()),
+        "at_threshold": _at_threshold(correct, covered, threshold),
+        "reliability": reliability(probabilities, truth),
+        "risk_coverage": risk_coverage(confidences, correct),
+        "intervals": INTERVALS,
+    }
 
 
 def wilson_interval(successes, total, z=1.96):
@@ -13,34 +63,186 @@ def wilson_interval(successes, total, z=1.96):
     return max(0.0, float((middle - spread) / (1 + weight))), min(1.0, float((middle + spread) / (1 + weight)))
 
 
+def _share(name, successes, total):
+    """{name: a proportion, None of nothing, name_interval: [low, high]}."""
+    share = float(successes / total) if total else None
+    return {name: share, f"{name}_interval": list(wilson_interval(int(successes), int(total)))}
+
+
 def confusion_matrix(labels, guesses, classes):
     """Counts int (classes, classes): rows the truth, columns the guess."""
     return np.bincount(labels * classes + guesses, minlength=classes * classes).reshape(classes, classes)
 
 
-def expected_calibration_error(probabilities, labels, bins=15):
-    """Mean gap between confidence and accuracy over bins of equal mass.  Naeini et al. 2015; Nguyen & O'Connor 2015."""
-    confidences = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == labels
-    parts = np.array_split(np.argsort(confidences, kind="stable"), min(bins, len(labels)))
-    gaps = [len(part) * abs(confidences[part].mean() - correct[part].mean()) for part in parts]
-    return float(sum(gaps) / len(labels))
+def balanced_accuracy(matrix):
+    """Mean recall of the classes that occur, with its interval.
+
+    The interval joins those of the recalls (MOVER, Zou & Donner 2008, doi:10.1002/sim.3095): unlike a bootstrap's, it
+    does not shrink to nothing where all guesses are right.
+    """
+    hits, truth = np.diag(matrix), matrix.sum(axis=1)
+    present = np.flatnonzero(truth)
+    if not len(present):
+        return {"balanced_accuracy": None, "balanced_accuracy_interval": [0.0, 1.0]}
+    recalls = hits[present] / truth[present]
+    low, high = np.array([wilson_interval(hits[row], truth[row]) for row in present]).T
+    mean = float(recalls.mean())
+    below, above = (float(np.linalg.norm(recalls - limits)) / len(present) for limits in (low, high))
+    return {"balanced_accuracy": mean, "balanced_accuracy_interval": [max(0.0, mean - below), min(1.0, mean + above)]}
 
 
 def per_class_scores(matrix, names):
-    """{name: {precision, recall, f1, support}} of a confusion matrix; a score that is undefined is 0."""
-    hits, truth, guessed = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
-    precision, recall = hits / np.maximum(guessed, 1), hits / np.maximum(truth, 1)
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    """{name: precision, recall and F1, each with its interval, and support} of a confusion matrix."""
     return {
-        name: {
-            "precision": float(precision[row]),
-            "recall": float(recall[row]),
-            "f1": float(f1[row]),
-            "support": int(truth[row]),
-        }
+        name: _class_scores(int(matrix[row, row]), int(matrix[:, row].sum()), int(matrix[row].sum()))
         for row, name in enumerate(names)
     }
+
+
+def _class_scores(hits, guessed, truth):
+    # hits / either is a proportion, and F1 grows with it: so does the interval.  Lam et al. 2023, arXiv:2309.14621.
+    either = guessed + truth - hits
+    return {
+        **_share("precision", hits, guessed),
+        **_share("recall", hits, truth),
+        "f1": 2 * hits / (guessed + truth) if either else None,
+        "f1_interval": [2 * limit / (1 + limit) for limit in wilson_interval(hits, either)],
+        "support": truth,
+    }
+
+
+def most_confused(matrix, names, most=CONFUSED):
+    """The mistakes made most often: [{truth, guess, count, share of the truth's pictures, share_interval}]."""
+    mistakes = matrix - np.diag(np.diag(matrix))
+    pairs = [divmod(int(cell), len(names)) for cell in np.argsort(-mistakes, axis=None, kind="stable")[:most]]
+    return [
+        {
+            "truth": names[truth],
+            "guess": names[guess],
+            "count": int(mistakes[truth, guess]),
+            **_share("share", mistakes[truth, guess], matrix[truth].sum()),
+        }
+        for truth, guess in pairs
+        if mistakes[truth, guess]
+    ]
+
+
+def _top_k(probabilities, truth):
+    """{k: {accuracy, interval}}: how often the truth is among the k most probable classes."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    ranks = np.argmax(order == truth[:, None], axis=1)
+    found = {str(k): _share("accuracy", (ranks < k).sum(), len(truth)) for k in TOP_K if k < probabilities.shape[1]}
+    return {k: {"accuracy": row["accuracy"], "interval": row["accuracy_interval"]} for k, row in found.items()}
+
+
+def _at_threshold(correct, covered, threshold):
+    """What is right where guesses below a threshold are withheld; in the total accuracy they count as wrong."""
+    total, taken, right = len(correct), int(covered.sum()), int(correct[covered].sum())
+    return {
+        "threshold": threshold,
+        "total_images": total,
+        "threshold_images": taken,
+        "missed": total - taken,
+        "correct": right,
+        "misclassified": taken - right,
+        **_share("total_accuracy", right, total),
+        **_share("threshold_accuracy", right, taken),
+    }
+
+
+def risk_coverage(confidences, correct):
+    """Accuracy of the most confident share, over the share: [{coverage, accuracy, threshold}], at most 100 points.
+
+    Guesses of one confidence come in together: no threshold tells them apart.  Geifman & El-Yaniv 2017,
+    arXiv:1705.08500.
+    """
+    order = np.argsort(-confidences, kind="stable")
+    ordered, hits = confidences[order], np.cumsum(correct[order])
+    ends = np.flatnonzero(np.diff(ordered, append=-np.inf))
+    chosen = np.unique(np.linspace(0, len(ends) - 1, min(CURVE_POINTS, len(ends))).astype(int))
+    return [
+        {
+            "coverage": float((last + 1) / len(order)),
+            "accuracy": float(hits[last] / (last + 1)),
+            "threshold": float(ordered[last]),
+        }
+        for last in ends[chosen]
+    ]
+
+
+def reliability(probabilities, labels, bins=BINS):
+    """Confidence beside accuracy in bins of equal mass: [{confidence, accuracy, interval, count}], doubtful first."""
+    counts, hits, confidences = _bins(probabilities, labels, bins)
+    return [
+        {
+            "confidence": float(confidence),
+            "accuracy": float(right / count),
+            "interval": list(wilson_interval(int(right), int(count))),
+            "count": int(count),
+        }
+        for count, right, confidence in zip(counts, hits, confidences, strict=True)
+    ]
+
+
+def expected_calibration_error(probabilities, labels, bins=BINS):
+    """Mean gap between confidence and accuracy over bins of equal mass.  Naeini et al. 2015; Nguyen & O'Connor 2015."""
+    counts, hits, confidences = _bins(probabilities, labels, bins)
+    return float(counts @ np.abs(hits / counts - confidences) / counts.sum())
+
+
+def _bins(probabilities, labels, bins=BINS):
+    """Pictures, right guesses and mean confidence of each bin."""
+    confidences = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    parts = np.array_split(np.argsort(confidences, kind="stable"), max(1, min(bins, len(labels))))
+    sums = [(len(part), correct[part].sum(), confidences[part].mean()) for part in parts if len(part)]
+    return np.array(sums, float).reshape(-1, 3).T
+
+
+def _calibration(probabilities, labels):
+    """ECE, its interval, and the ECE that chance alone brings to a perfectly calibrated model.
+
+    Noise makes an ECE larger, and resampling adds noise, so that a bootstrap's interval misses the truth.  Instead the
+    gaps of the bins are shrunk, stretched and turned around: the interval holds the errors under which the measured
+    one is among the middle 95 % of simulated ones.
+    """
+    if not len(labels):
+        return {"ece": None, "ece_interval": [0.0, 1.0], "ece_if_calibrated": None}
+    counts, hits, confidences = _bins(probabilities, labels)
+    weights, gaps = counts / counts.sum(), hits / counts - confidences
+    measured = float(weights @ np.abs(gaps))
+    doubtful = (hits + 0.5) / (counts + 1)  # all right of few proves no certainty
+    error = np.sqrt(weights**2 @ (doubtful * (1 - doubtful) / counts))
+    steps = np.linspace(-4, 4, 33) * error / max(measured, 1e-9)
+    stretches = np.concatenate([[0], 1 + steps, steps - 1])[:, None]
+    accuracies = np.clip(confidences + stretches * gaps, 0, 1)
+    errors = np.abs(accuracies - confidences) @ weights
+    noise = np.random.default_rng(0).normal(size=(DRAWS, 1, len(counts)))
+    simulated = np.abs(accuracies - confidences + np.sqrt(accuracies * (1 - accuracies) / counts) * noise) @ weights
+    low, high = np.quantile(simulated, [0.025, 0.975], axis=0)
+    return {
+        "ece": measured,
+        "ece_interval": [
+            float(np.min(errors[high >= measured], initial=measured)),
+            float(np.max(errors[low <= measured], initial=measured)),
+        ],
+        "ece_if_calibrated": float(simulated[:, 0].mean()),
+    }
+
+
+def auroc(known, unknown):
+    """Probability that a known picture scores higher than an unknown one; ties count half.  Both: float (n,), n > 0."""
+    below, up_to = (np.searchsorted(np.sort(unknown), known, side=side) for side in ("left", "right"))
+    return float(np.mean(below + up_to) / 2 / len(unknown))
+
+
+def false_positive_rate_at(known, unknown, recall=0.95):
+    """Share of the unknown taken for known at the threshold that keeps this share of the known (FPR95).
+
+    Higher scores are more known.  Both: float (n,), n > 0.  Hendrycks & Gimpel 2017, arXiv:1610.02136.
+    """
+    kept = max(1, int(np.ceil(recall * len(known) - 1e-9)))
+    return float(np.mean(unknown >= np.sort(known)[-kept]))
 
 
 def log_loss(logits, labels):

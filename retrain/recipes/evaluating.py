@@ -10,7 +10,7 @@ from retrain.classifier import Classifier
 from retrain.dataset import TESTING, find_dataset
 from retrain.errors import RetrainError
 from retrain.head import normalize
-from retrain.metrics import confusion_matrix, expected_calibration_error, per_class_scores, wilson_interval
+from retrain.metrics import summarize
 from retrain.options import EvaluateOptions, default_model_dir
 from retrain.recipes.training import skipped_rows, store_path
 
@@ -20,8 +20,8 @@ log = logging.getLogger("retrain")
 def evaluate(data, options=EvaluateOptions()):  # noqa: B008 - frozen
     """Score a model on a folder with one folder a class; of a train/ and test/ layout on test/ alone.
 
-    Returns what `evaluate --json` prints: accuracy with its 95 % Wilson interval, coverage (the share of pictures
-    whose confidence reaches the threshold) and accuracy on those, ECE, scores a class, confusion.  Raises RetrainError.
+    Returns what `evaluate --json` prints: the scores of `retrain.metrics.summarize`, counts, and the files skipped with
+    their reason.  Raises RetrainError.
     """
     start = time.perf_counter()
     model_dir = options.model_dir or default_model_dir()
@@ -34,22 +34,13 @@ def evaluate(data, options=EvaluateOptions()):  # noqa: B008 - frozen
         raise RetrainError(f"no pictures under {data}: {len(paths)} files looked at, all refused.", "Check the folder.")
     truth = np.array(labels)[embedded.kept]
     probabilities = classifier.probabilities_of(normalize(embedded.embeddings))
-    guesses, covered = probabilities.argmax(axis=1), probabilities.max(axis=1) >= options.threshold
-    correct = guesses == truth
-    matrix = confusion_matrix(truth, guesses, len(classes))
     return {
-        "accuracy": float(correct.mean()),
-        "accuracy_interval": list(wilson_interval(int(correct.sum()), len(truth))),
+        **summarize(probabilities, truth, classes, options.threshold),
         "test_images": len(truth),
         "classes": classes,
         "images": len(truth),
         "skipped": skipped_rows(embedded),
         "threshold": options.threshold,
-        "coverage": float(covered.mean()),
-        "accuracy_on_covered": float(correct[covered].mean()) if covered.any() else None,
-        "ece": expected_calibration_error(probabilities, truth),
-        "per_class": per_class_scores(matrix, classes),
-        "confusion": matrix.tolist(),
         "seconds": round(time.perf_counter() - start, 3),
         "model_dir": str(model_dir),
     }
