@@ -1,7 +1,8 @@
 """Folders of pictures as a labelled data set, and its split into parts that never mix.
 
 The first level of folders names the classes, as spelled; whatever lies deeper belongs to that class.  Hidden files,
-folders that retrain itself wrote and, on the first level, names starting with `_` are left out.
+folders that retrain itself wrote and, on the first level, names starting with `_` are left out.  Pictures in
+`_unknown/` are of no class: they tell how well a model knows what it does not know.
 """
 
 import logging
@@ -18,6 +19,7 @@ import numpy as np
 from retrain.errors import RetrainError
 
 TRAINING, VALIDATION, TESTING = "training", "validation", "testing"
+UNKNOWN = "_unknown"
 FEW_IMAGES = 20  # a class with fewer learns badly
 MIN_TESTED = 3  # groups; a class with fewer is trained and not tested
 NOHASH = "(.*?)_nohash_"  # names of variants of one picture, as the original retrain.py had them
@@ -30,12 +32,16 @@ log = logging.getLogger("retrain")
 
 @dataclass
 class Dataset:
-    """Files and their class indices.  parts: a part each where the folder itself is split, else None."""
+    """Files and their class indices.
+
+    parts: a part each where the folder itself is split, else None.  unknown: files of no class, never learned.
+    """
 
     classes: list[str]
     paths: list[Path] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     parts: list[str] | None = None
+    unknown: list[Path] = field(default_factory=list)
 
     def __len__(self):
         return len(self.paths)
@@ -43,7 +49,7 @@ class Dataset:
     def take(self, rows):
         """The data set of these rows alone, with the same classes."""
         paths, labels = [self.paths[row] for row in rows], [self.labels[row] for row in rows]
-        return Dataset(self.classes, paths, labels, self.parts and [self.parts[row] for row in rows])
+        return Dataset(self.classes, paths, labels, self.parts and [self.parts[row] for row in rows], self.unknown)
 
 
 def walk(folder):
@@ -144,6 +150,7 @@ def find_dataset(folder, only=()):
         [path for _, path, _ in files],
         [numbers[name] for name, _, _ in files],
         [part for _, _, part in files] if parts else None,
+        [path for parent in (folder, *parts) if _is_folder(parent / UNKNOWN) for path in walk(parent / UNKNOWN)],
     )
 
 

@@ -32,7 +32,7 @@ def summarize(probabilities, truth, classes, threshold=0.0):
     probabilities: float32 (n, C), calibrated.  truth: int (n,).  classes: C names.  threshold: confidence from which
     a guess counts as covered.  Each score has its 95 % interval beside it; one that is undefined is None.
     """
-    confidences = probabilities.max(axis=1).astype(float)
+    confidences = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == truth
     covered = confidences >= threshold
     matrix = confusion_matrix(truth, probabilities.argmax(axis=1), len(classes))

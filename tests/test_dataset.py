@@ -94,6 +94,26 @@ def test_first_level_names_with_underscore_are_left_out(tmp_path):
     assert len(find_dataset(tmp_path)) == 3
 
 
+def test_unknown_pictures_are_of_no_class(tmp_path):
+    dataset = find_dataset(
+        make(tmp_path, "cat/1.jpg", "dog/2.jpg", "_unknown/3.jpg", "_unknown/far/4.jpg", "_raw/5.jpg")
+    )
+    assert (dataset.classes, len(dataset)) == (["cat", "dog"], 2)
+    assert [path.name for path in dataset.unknown] == ["3.jpg", "4.jpg"]
+    assert dataset.take([0]).unknown == dataset.unknown
+
+
+def test_unknown_pictures_of_train_and_test_count_together(tmp_path):
+    make(tmp_path, "train/cat/1", "train/dog/2", "train/_unknown/3", "test/cat/4", "test/_unknown/5", "_unknown/6")
+    dataset = find_dataset(tmp_path)
+    assert (dataset.classes, dataset.parts) == (["cat", "dog"], [TRAINING, TESTING, TRAINING])
+    assert sorted(path.name for path in dataset.unknown) == ["3", "5", "6"]
+
+
+def test_no_unknown_pictures_is_no_trouble(tmp_path):
+    assert find_dataset(make(tmp_path, "cat/1", "dog/2")).unknown == []
+
+
 def test_link_loop_ends(tmp_path):
     make(tmp_path, "cat/1.jpg", "dog/2.jpg")
     (tmp_path / "cat" / "again").symlink_to(tmp_path / "cat")
