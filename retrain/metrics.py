@@ -11,8 +11,8 @@ CONFUSED = 5  # pairs of classes named
 CURVE_POINTS = 100
 DRAWS = 1_000  # of the simulation behind the interval of the ECE
 INTERVALS = (
-    "95 %: Wilson for shares and, by way of F1 / (2 - F1), for F1; these joined by MOVER for the balanced accuracy; "
-    "for ECE the errors under which 1,000 simulated ones do not stand out, because chance alone raises an ECE"
+    "95 %: Wilson's for shares and F1, MOVER of these for balanced accuracy, Newcombe's for AUROC, simulated ones for "
+    "ECE and FPR95"
 )
 
 
@@ -37,15 +37,15 @@ def summarize(probabilities, truth, classes, threshold=0.0):
     covered = confidences >= threshold
     matrix = confusion_matrix(truth, probabilities.argmax(axis=1), len(classes))
     return {
-        **_share("accuracy", correct.sum(), len(truth)),
+        **share("accuracy", correct),
         **balanced_accuracy(matrix),
         "top_k": _top_k(probabilities, truth),
         **_calibration(probabilities, truth),
         "per_class": per_class_scores(matrix, classes),
         "confusion": matrix.tolist(),
         "most_confused": most_confused(matrix, classes),
-        **_share("coverage", covered.sum(), len(truth)),
-        **_share("accuracy_on_covered", correct[covered].sum(), covered.sum()),
+        **share("coverage", covered),
+        **share("accuracy_on_covered", correct[covered]),
         "at_threshold": _at_threshold(correct, covered, threshold),
         "reliability": reliability(probabilities, truth),
         "risk_coverage": risk_coverage(confidences, correct),
@@ -63,10 +63,14 @@ def wilson_interval(successes, total, z=1.96):
     return max(0.0, float((middle - spread) / (1 + weight))), min(1.0, float((middle + spread) / (1 + weight)))
 
 
-def _share(name, successes, total):
-    """{name: a proportion, None of nothing, name_interval: [low, high]}."""
-    share = float(successes / total) if total else None
-    return {name: share, f"{name}_interval": list(wilson_interval(int(successes), int(total)))}
+def share(name, chosen):
+    """{name: the share that is chosen, None of nothing, name_interval: [low, high]}.  chosen: bool (n,)."""
+    return _ratio(name, np.sum(chosen), len(chosen))
+
+
+def _ratio(name, successes, total):
+    ratio = float(successes / total) if total else None
+    return {name: ratio, f"{name}_interval": list(wilson_interval(int(successes), int(total)))}
 
 
 def confusion_matrix(labels, guesses, classes):
@@ -103,8 +107,8 @@ def _class_scores(hits, guessed, truth):
     # hits / either is a proportion, and F1 grows with it: so does the interval.  Lam et al. 2023, arXiv:2309.14621.
     either = guessed + truth - hits
     return {
-        **_share("precision", hits, guessed),
-        **_share("recall", hits, truth),
+        **_ratio("precision", hits, guessed),
+        **_ratio("recall", hits, truth),
         "f1": 2 * hits / (guessed + truth) if either else None,
         "f1_interval": [2 * limit / (1 + limit) for limit in wilson_interval(hits, either)],
         "support": truth,
@@ -120,7 +124,7 @@ def most_confused(matrix, names, most=CONFUSED):
             "truth": names[truth],
             "guess": names[guess],
             "count": int(mistakes[truth, guess]),
-            **_share("share", mistakes[truth, guess], matrix[truth].sum()),
+            **_ratio("share", mistakes[truth, guess], matrix[truth].sum()),
         }
         for truth, guess in pairs
         if mistakes[truth, guess]
@@ -131,7 +135,7 @@ def _top_k(probabilities, truth):
     """{k: {accuracy, interval}}: how often the truth is among the k most probable classes."""
     order = np.argsort(-probabilities, axis=1, kind="stable")
     ranks = np.argmax(order == truth[:, None], axis=1)
-    found = {str(k): _share("accuracy", (ranks < k).sum(), len(truth)) for k in TOP_K if k < probabilities.shape[1]}
+    found = {str(k): share("accuracy", ranks < k) for k in TOP_K if k < probabilities.shape[1]}
     return {k: {"accuracy": row["accuracy"], "interval": row["accuracy_interval"]} for k, row in found.items()}
 
 
@@ -145,8 +149,8 @@ def _at_threshold(correct, covered, threshold):
         "missed": total - taken,
         "correct": right,
         "misclassified": taken - right,
-        **_share("total_accuracy", right, total),
-        **_share("threshold_accuracy", right, taken),
+        **share("total_accuracy", correct & covered),
+        **share("threshold_accuracy", correct[covered]),
     }
 
 
@@ -230,10 +234,32 @@ def _calibration(probabilities, labels):
     }
 
 
+def summarize_unknown(known, unknown):
+    """How well scores tell the unknown, with 95 % intervals.  Both: float (n,), n > 0; higher is more known."""
+    return {
+        "auroc": auroc(known, unknown),
+        "auroc_interval": _auroc_interval(auroc(known, unknown), len(known), len(unknown)),
+        "fpr95": false_positive_rate_at(known, unknown),
+        "fpr95_interval": _false_positive_rate_interval(known, unknown),
+    }
+
+
 def auroc(known, unknown):
     """Probability that a known picture scores higher than an unknown one; ties count half.  Both: float (n,), n > 0."""
     below, up_to = (np.searchsorted(np.sort(unknown), known, side=side) for side in ("left", "right"))
     return float(np.mean(below + up_to) / 2 / len(unknown))
+
+
+def _auroc_interval(measured, known, unknown):
+    """All areas from which the measured one is at most 1.96 standard errors away, these being those of Hanley & McNeil.
+
+    So it has a width even where all are told apart.  Newcombe 2006, method 5, doi:10.1002/sim.2324.
+    """
+    area, size = np.linspace(0, 1, 10_001), (known + unknown) / 2 - 1
+    doubled = area / (2 - area) + 2 * area**2 / (1 + area) - 2 * area**2
+    errors = np.sqrt((area * (1 - area) + size * doubled) / (known * unknown))
+    near = area[np.abs(area - measured) <= 1.96 * errors]
+    return [float(np.min(near, initial=measured)), float(np.max(near, initial=measured))]
 
 
 def false_positive_rate_at(known, unknown, recall=0.95):
@@ -241,8 +267,22 @@ def false_positive_rate_at(known, unknown, recall=0.95):
 
     Higher scores are more known.  Both: float (n,), n > 0.  Hendrycks & Gimpel 2017, arXiv:1610.02136.
     """
-    kept = max(1, int(np.ceil(recall * len(known) - 1e-9)))
-    return float(np.mean(unknown >= np.sort(known)[-kept]))
+    return float(np.mean(unknown >= np.sort(known)[-_kept(recall, len(known))]))
+
+
+def _kept(recall, known):
+    return max(1, int(np.ceil(recall * known - 1e-9)))
+
+
+def _false_positive_rate_interval(known, unknown, recall=0.95):
+    """The middle 95 % of what would come of other known pictures, which set the threshold, and other unknown ones."""
+    random, kept = np.random.default_rng(0), _kept(recall, len(known))
+    ranks = (random.beta(kept, len(known) + 1 - kept, DRAWS) * len(known)).astype(int)
+    taken = len(unknown) - np.searchsorted(np.sort(unknown), np.sort(known)[::-1][ranks])
+    rates = random.beta(taken + 0.5, len(unknown) - taken + 0.5)
+    low, high = np.quantile(rates, [0.025, 0.975])
+    measured = false_positive_rate_at(known, unknown, recall)
+    return [min(measured, float(low)), max(measured, float(high))]
 
 
 def log_loss(logits, labels):

@@ -1,4 +1,5 @@
 import json
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from retrain.metrics import (
     risk_coverage,
     softmax,
     summarize,
+    summarize_unknown,
     wilson_interval,
 )
 
@@ -283,3 +285,20 @@ def test_false_positive_rate_is_scikit_learns(known, unknown, recall):
     false_positives, recalls, _ = oracle.roc_curve(truth, scores, drop_intermediate=False)
     expected = false_positives[recalls >= recall - 1e-9].min()
     assert false_positive_rate_at(known, unknown, recall) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("distance", "known", "unknown"), [(1, 60, 30), (2, 200, 75), (3, 170, 75)])
+def test_intervals_of_the_unknown_hold_the_truth_19_times_in_20(distance, known, unknown):
+    normal = NormalDist()
+    true = {"auroc": normal.cdf(distance / 2**0.5), "fpr95": normal.cdf(normal.inv_cdf(0.95) - distance)}
+    random = np.random.default_rng(0)
+    found = [summarize_unknown(random.normal(distance, 1, known), random.normal(0, 1, unknown)) for _ in range(400)]
+    for name, value in true.items():
+        assert 0.92 < np.mean([held(row[f"{name}_interval"], value) for row in found]) < 0.985, name
+
+
+def test_unknown_told_apart_every_time_is_no_certainty():
+    found = summarize_unknown(np.arange(20) + 10.0, np.arange(10.0))
+    assert (found["auroc"], found["fpr95"]) == (1, 0)
+    assert 0.7 < found["auroc_interval"][0] < found["auroc_interval"][1] == 1
+    assert 0 == found["fpr95_interval"][0] < found["fpr95_interval"][1] < 0.5
