@@ -11,8 +11,8 @@ CONFUSED = 5  # pairs of classes named
 CURVE_POINTS = 100
 DRAWS = 1_000  # of the simulation behind the interval of the ECE
 INTERVALS = (
-    "95 %: Wilson's for shares and F1, MOVER of these for balanced accuracy, Newcombe's for AUROC, simulated ones for "
-    "ECE and FPR95"
+    "95 % intervals: Wilson's for shares and F1, Price and Bonett's for balanced accuracy, Newcombe's for AUROC, "
+    "simulated ones for ECE and FPR95"
 )
 
 
@@ -79,20 +79,20 @@ def confusion_matrix(labels, guesses, classes):
 
 
 def balanced_accuracy(matrix):
-    """Mean recall of the classes that occur, with its interval.
+    """Mean recall of the classes that occur, with its interval, which has a width even where all guesses are right.
 
-    The interval joins those of the recalls (MOVER, Zou & Donner 2008, doi:10.1002/sim.3095): unlike a bootstrap's, it
-    does not shrink to nothing where all guesses are right.
+    That is Wald's after two right and two wrong guesses more, dealt out evenly to the classes.  Price & Bonett 2004,
+    doi:10.1016/S0167-9473(03)00007-0.
     """
-    hits, truth = np.diag(matrix), matrix.sum(axis=1)
-    present = np.flatnonzero(truth)
-    if not len(present):
+    truth = matrix.sum(axis=1)
+    hits, truth = np.diag(matrix)[truth > 0], truth[truth > 0]
+    if not len(truth):
         return {"balanced_accuracy": None, "balanced_accuracy_interval": [0.0, 1.0]}
-    recalls = hits[present] / truth[present]
-    low, high = np.array([wilson_interval(hits[row], truth[row]) for row in present]).T
-    mean = float(recalls.mean())
-    below, above = (float(np.linalg.norm(recalls - limits)) / len(present) for limits in (low, high))
-    return {"balanced_accuracy": mean, "balanced_accuracy_interval": [max(0.0, mean - below), min(1.0, mean + above)]}
+    mean, more = float(np.mean(hits / truth)), 2 / len(truth)
+    recalls = (hits + more) / (truth + 2 * more)
+    spread = 1.96 * np.sqrt(np.sum(recalls * (1 - recalls) / (truth + 2 * more))) / len(truth)
+    low, high = max(0.0, float(recalls.mean() - spread)), min(1.0, float(recalls.mean() + spread))
+    return {"balanced_accuracy": mean, "balanced_accuracy_interval": [min(mean, low), max(mean, high)]}
 
 
 def per_class_scores(matrix, names):
@@ -116,7 +116,10 @@ def _class_scores(hits, guessed, truth):
 
 
 def most_confused(matrix, names, most=CONFUSED):
-    """The mistakes made most often: [{truth, guess, count, share of the truth's pictures, share_interval}]."""
+    """The mistakes made most often: [{truth, guess, count, support, share, share_interval}].
+
+    support: pictures of the true class, of which share were taken for the other.
+    """
     mistakes = matrix - np.diag(np.diag(matrix))
     pairs = [divmod(int(cell), len(names)) for cell in np.argsort(-mistakes, axis=None, kind="stable")[:most]]
     return [
@@ -124,6 +127,7 @@ def most_confused(matrix, names, most=CONFUSED):
             "truth": names[truth],
             "guess": names[guess],
             "count": int(mistakes[truth, guess]),
+            "support": int(matrix[truth].sum()),
             **_ratio("share", mistakes[truth, guess], matrix[truth].sum()),
         }
         for truth, guess in pairs

@@ -287,6 +287,13 @@ def test_empty_folder_is_refused(tmp_path):
         clean(tmp_path / "data")
 
 
+def test_unknown_pictures_are_left_alone(spoilt):
+    expected = clean(spoilt, CleanOptions(checks=LIGHT))
+    shutil.copytree(spoilt / "tree", spoilt / "_unknown")
+    result = clean(spoilt, CleanOptions(checks=LIGHT))
+    assert (result["findings"], result["counts"]) == (expected["findings"], expected["counts"])
+
+
 def test_unknown_check_names_the_nearest(data):
     with pytest.raises(RetrainError, match="no check 'blured'") as error:
         clean(data, CleanOptions(checks=("blured",)))

@@ -46,6 +46,13 @@ def test_pictures_lie_in_the_folder_of_their_part_and_class(data, out):
     assert {path.name for path in out.iterdir()} == {MANIFEST, TRAINING, VALIDATION, TESTING}
 
 
+def test_unknown_pictures_are_not_exported(data, sample, out, tmp_path):
+    export_dataset(data, tmp_path / "before")
+    shutil.copytree(sample / "sun", data / "_unknown")
+    export_dataset(data, out)
+    assert tree(out) == tree(tmp_path / "before")
+
+
 def test_manifest_tells_where_each_picture_comes_from(data, out):
     export_dataset(data, out)
     for line in lines(out):

@@ -1,0 +1,43 @@
+"""How scores look on a terminal: a figure and, beside it, its 95 % interval."""
+
+import click
+
+from retrain.cli.shared import percent
+
+
+def row(name, share, interval, note=""):
+    """A line of `print_rows` for a score of `retrain.metrics`; `-` where it is undefined."""
+    return name, "-" if share is None else percent(share), f"({_range(interval)} %){note}"
+
+
+def print_rows(rows):
+    """Lines of name, figure and what is to be said of it, aligned."""
+    width = max(len(name) for name, *_ in rows)
+    for name, figure, note in rows:
+        click.echo(f"{name:<{width}}  {figure:>7} {note}".rstrip())
+
+
+def print_classes(per_class):
+    """A line a class, in percent."""
+    width = max(map(len, ["class", *per_class]))
+    click.echo(f"{'class':<{width}}  pictures  {'precision %':<21} {'recall %':<21} F1 %")
+    for name, scores in per_class.items():
+        columns = " ".join(f"{_cell(scores, key):<21}" for key in ("precision", "recall", "f1"))
+        click.echo(f"{name:<{width}}  {scores['support']:>8}  {columns}".rstrip())
+
+
+def print_confused(most_confused):
+    """A line for each class that is taken for another, the most frequent mistake first."""
+    for pair in most_confused:
+        interval = f"{percent(pair['share'])} ({_range(pair['share_interval'])} %)"
+        click.echo(f"{pair['truth']} taken for {pair['guess']}: {pair['count']} of {pair['support']}, {interval}")
+
+
+def _cell(scores, name):
+    if scores[name] is None:
+        return f"{'-':>5}"
+    return f"{100 * scores[name]:5.1f} ({_range(scores[f'{name}_interval'])})"
+
+
+def _range(interval):
+    return f"{100 * interval[0]:.1f}-{100 * interval[1]:.1f}"
