@@ -9,7 +9,7 @@ BINS = 15  # of equal mass, for calibration
 TOP_K = (2, 3, 5)
 CONFUSED = 5  # pairs of classes named
 CURVE_POINTS = 100
-DRAWS = 1_000  # of the simulation behind the interval of the ECE
+DRAWS = 1_000  # of the simulations behind an interval
 INTERVALS = (
     "95 % intervals: Wilson's for shares and F1, Price and Bonett's for balanced accuracy, Newcombe's for AUROC, "
     "simulated ones for ECE and FPR95"
@@ -37,15 +37,15 @@ def summarize(probabilities, truth, classes, threshold=0.0):
     covered = confidences >= threshold
     matrix = confusion_matrix(truth, probabilities.argmax(axis=1), len(classes))
     return {
-        **share("accuracy", correct),
+        **proportion("accuracy", correct),
         **balanced_accuracy(matrix),
         "top_k": _top_k(probabilities, truth),
         **_calibration(probabilities, truth),
         "per_class": per_class_scores(matrix, classes),
         "confusion": matrix.tolist(),
         "most_confused": most_confused(matrix, classes),
-        **share("coverage", covered),
-        **share("accuracy_on_covered", correct[covered]),
+        **proportion("coverage", covered),
+        **proportion("accuracy_on_covered", correct[covered]),
         "at_threshold": _at_threshold(correct, covered, threshold),
         "reliability": reliability(probabilities, truth),
         "risk_coverage": risk_coverage(confidences, correct),
@@ -63,14 +63,14 @@ def wilson_interval(successes, total, z=1.96):
     return max(0.0, float((middle - spread) / (1 + weight))), min(1.0, float((middle + spread) / (1 + weight)))
 
 
-def share(name, chosen):
+def proportion(name, chosen):
     """{name: the share that is chosen, None of nothing, name_interval: [low, high]}.  chosen: bool (n,)."""
-    return _ratio(name, np.sum(chosen), len(chosen))
+    return _proportion(name, np.sum(chosen), len(chosen))
 
 
-def _ratio(name, successes, total):
-    ratio = float(successes / total) if total else None
-    return {name: ratio, f"{name}_interval": list(wilson_interval(int(successes), int(total)))}
+def _proportion(name, successes, total):
+    value = float(successes / total) if total else None
+    return {name: value, f"{name}_interval": list(wilson_interval(int(successes), int(total)))}
 
 
 def confusion_matrix(labels, guesses, classes):
@@ -107,8 +107,8 @@ def _class_scores(hits, guessed, truth):
     # hits / either is a proportion, and F1 grows with it: so does the interval.  Lam et al. 2023, arXiv:2309.14621.
     either = guessed + truth - hits
     return {
-        **_ratio("precision", hits, guessed),
-        **_ratio("recall", hits, truth),
+        **_proportion("precision", hits, guessed),
+        **_proportion("recall", hits, truth),
         "f1": 2 * hits / (guessed + truth) if either else None,
         "f1_interval": [2 * limit / (1 + limit) for limit in wilson_interval(hits, either)],
         "support": truth,
@@ -128,7 +128,7 @@ def most_confused(matrix, names, most=CONFUSED):
             "guess": names[guess],
             "count": int(mistakes[truth, guess]),
             "support": int(matrix[truth].sum()),
-            **_ratio("share", mistakes[truth, guess], matrix[truth].sum()),
+            **_proportion("share", mistakes[truth, guess], matrix[truth].sum()),
         }
         for truth, guess in pairs
         if mistakes[truth, guess]
@@ -137,9 +137,12 @@ def most_confused(matrix, names, most=CONFUSED):
 
 def _top_k(probabilities, truth):
     """{k: {accuracy, interval}}: how often the truth is among the k most probable classes."""
-    order = np.argsort(-probabilities, axis=1, kind="stable")
-    ranks = np.argmax(order == truth[:, None], axis=1)
-    found = {str(k): share("accuracy", ranks < k) for k in TOP_K if k < probabilities.shape[1]}
+    own, earlier = (
+        probabilities[np.arange(len(truth)), truth][:, None],
+        np.arange(probabilities.shape[1]) < truth[:, None],
+    )
+    ranks = np.sum((probabilities > own) | ((probabilities == own) & earlier), axis=1)
+    found = {str(k): proportion("accuracy", ranks < k) for k in TOP_K if k < probabilities.shape[1]}
     return {k: {"accuracy": row["accuracy"], "interval": row["accuracy_interval"]} for k, row in found.items()}
 
 
@@ -153,8 +156,8 @@ def _at_threshold(correct, covered, threshold):
         "missed": total - taken,
         "correct": right,
         "misclassified": taken - right,
-        **share("total_accuracy", correct & covered),
-        **share("threshold_accuracy", correct[covered]),
+        **proportion("total_accuracy", correct & covered),
+        **proportion("threshold_accuracy", correct[covered]),
     }
 
 
@@ -219,8 +222,8 @@ def _calibration(probabilities, labels):
     counts, hits, confidences = _bins(probabilities, labels)
     weights, gaps = counts / counts.sum(), hits / counts - confidences
     measured = float(weights @ np.abs(gaps))
-    doubtful = (hits + 0.5) / (counts + 1)  # all right of few proves no certainty
-    error = np.sqrt(weights**2 @ (doubtful * (1 - doubtful) / counts))
+    smoothed = (hits + 0.5) / (counts + 1)  # all right of few proves no certainty
+    error = np.sqrt(weights**2 @ (smoothed * (1 - smoothed) / counts))
     steps = np.linspace(-4, 4, 33) * error / max(measured, 1e-9)
     stretches = np.concatenate([[0], 1 + steps, steps - 1])[:, None]
     accuracies = np.clip(confidences + stretches * gaps, 0, 1)
