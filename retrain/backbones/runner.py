@@ -47,14 +47,17 @@ class Backbone:
 
     def embed(self, images):
         """images: uint8 (N, H, W, 3).  Returns embeddings float32 (N, D)."""
-        return np.stack([self._run(image, POOLED) for image in images])
+        return np.stack([self._run(image, POOLED)[0] for image in images])
 
-    def feature_maps(self, images):
-        """images: uint8 (N, H, W, 3).  Returns float32 (N, h, w, D); its mean over h and w is the embedding."""
-        return np.stack([self._run(image, FEATURE_MAP) for image in images])
+    def look(self, image):
+        """Embedding float32 (D,) and feature map float32 (h, w, D) of one picture uint8 (H, W, 3), in one run.
 
-    def _run(self, image, dimensions):
-        """The output of that many dimensions for one picture, without the first: float32 (D,) or (h, w, D)."""
+        The map's mean over h and w is the embedding, in networks that pool so; None where the network has no map.
+        """
+        return self._run(image, POOLED, FEATURE_MAP)
+
+    def _run(self, image, *dimensions):
+        """The outputs of so many dimensions for one picture, each without its first; None for what there is not."""
         if not hasattr(self._thread, "interpreter"):
             interpreter = _interpreter(self.content, self.spec)
             self._thread.entry = interpreter.get_input_details()[0]
@@ -67,7 +70,8 @@ class Backbone:
         interpreter.set_tensor(entry["index"], image[None])
         interpreter.invoke()
         # The map is fifty times as large as the vector: it is copied only where it is wanted.
-        return interpreter.get_tensor(self._thread.outputs[dimensions])[0]
+        outputs = map(self._thread.outputs.get, dimensions)
+        return [None if output is None else interpreter.get_tensor(output)[0] for output in outputs]
 
 
 def _interpreter(content, spec):

@@ -14,6 +14,14 @@ def convert_to_litert(spec):
     return convert(spec)
 
 
+def gradient_map(spec, pixels, weights):
+    """Grad-CAM of a registered backbone; see `retrain.tf.grad_cam`."""
+    _require()
+    from retrain.tf import grad_cam
+
+    return grad_cam.gradient_map(spec, pixels, weights)
+
+
 def _require():
     if importlib.util.find_spec("tensorflow") is None:
         raise RetrainError(

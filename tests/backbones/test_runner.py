@@ -27,7 +27,7 @@ def test_embedding_has_the_size_its_spec_says(backbone, entry):
 
 
 def test_mean_of_feature_map_is_the_embedding(backbone, entry):
-    (feature_map,), (embedding,) = backbone.feature_maps(entry[None]), backbone.embed(entry[None])
+    embedding, feature_map = backbone.look(entry)
     step = np.diff(np.unique(embedding)).min()  # of int8
     assert feature_map.ndim == 3
     assert np.abs(feature_map.mean(axis=(0, 1)) - embedding).max() <= 2 * step
@@ -48,10 +48,14 @@ def test_other_pictures_have_other_embeddings(backbone, entry):
 
 
 def test_result_outlives_the_next_run(backbone, entry):
-    (kept,) = backbone.feature_maps(entry[None])
-    before = kept.copy()
-    backbone.feature_maps(255 - entry[None])
-    assert np.array_equal(kept, before)
+    kept = backbone.look(entry)
+    before = [output.copy() for output in kept]
+    backbone.look(255 - entry)
+    assert all(map(np.array_equal, kept, before))
+
+
+def test_embedding_is_the_same_with_and_without_the_map(backbone, entry):
+    assert np.array_equal(backbone.look(entry)[0], backbone.embed(entry[None])[0])
 
 
 SPEC = find_spec("efficientnet-lite0")
