@@ -1,0 +1,69 @@
+"""What would make a model better, in sentences for the page and the terminal."""
+
+import numpy as np
+
+FEW = 20  # pictures a class, below which little can be learned and less be measured
+NAMED = 5  # classes in a sentence
+
+
+def advise(classes, counts, matrix, learning_curve=None, shortcut=None):
+    """Sentences, the most important first; none where nothing is known.
+
+    counts: {class: pictures}.  matrix: counts int (C, C) of all judged pictures, rows the truth.
+    learning_curve, shortcut: of `learning_curve` and `check_shortcut`.
+    """
+    return [
+        *_on_shortcut(shortcut),
+        *_on_confusion(classes, np.asarray(matrix)),
+        *_on_more_pictures(classes, learning_curve),
+        *_on_small_classes(counts),
+    ]
+
+
+def _on_shortcut(shortcut):
+    if shortcut and shortcut["flagged"]:
+        names = _names(shortcut["classes"])
+        yield f"Warning: {names} may be told by the background. Add pictures with the same things elsewhere."
+
+
+def _on_confusion(classes, matrix):
+    both = np.triu(matrix + matrix.T, 1)
+    first, second = np.unravel_index(both.argmax(), both.shape)
+    mistakes, total = both[first, second], matrix[[first, second]].sum()
+    if mistakes > 1:
+        yield (
+            f"{classes[first]} and {classes[second]} are confused most: {mistakes} of their {total} judged pictures. "
+            "Look whether these show one of them alone, under the right label."
+        )
+
+
+def _on_more_pictures(classes, curve):
+    if not curve:
+        return
+    before, after = curve["points"][-2:]
+    gained = f"from {before['images']} to {after['images']} pictures the accuracy went from {before['accuracy']:.1%} to"
+    gained = f"{gained} {after['accuracy']:.1%}".replace("%", " %")
+    for entry in curve["helps_most"][:1]:
+        yield (
+            f"More pictures of {classes[entry['class']]} would help most: with four times as many pictures its recall "
+            f"rose by {100 * entry['gain']:.0f} points, that of all by {100 * curve['gain']['gain']:.0f} "
+            f"({100 * entry['confidence']:.1f} % sure that it is no chance)."
+        )
+        return
+    if after["accuracy"] > before["interval"][1]:
+        yield f"More pictures of every class would help, of none more than of the others: {gained}."
+    else:
+        yield f"No class stands out as lacking pictures: {gained}, and no class gained more than the others."
+
+
+def _on_small_classes(counts):
+    small = sorted((count, name) for name, count in counts.items() if count < FEW)
+    if small:
+        listed = ", ".join(f"{name} ({count})" for count, name in small[:NAMED])
+        more = f" and {len(small) - NAMED} more" if len(small) > NAMED else ""
+        yield f"Fewer than {FEW} pictures: {listed}{more}. That is little to learn from, and too little to measure."
+
+
+def _names(names):
+    listed = ", ".join(names[:NAMED])
+    return f"{listed} and {len(names) - NAMED} more" if len(names) > NAMED else listed
