@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from retrain.report.page import percent
+
 FEW = 20  # pictures a class, below which little can be learned and less be measured
 NAMED = 5  # classes in a sentence
 
@@ -22,8 +24,8 @@ def advise(classes, counts, matrix, learning_curve=None, shortcut=None):
 
 def _on_shortcut(shortcut):
     if shortcut and shortcut["flagged"]:
-        names = _names(shortcut["classes"])
-        yield f"Warning: {names} may be told by the background. Add pictures with the same things elsewhere."
+        names = _names(shortcut["classes"]) or "the classes"
+        yield f"Warning: {names} may be told by the background. Add pictures of the same things in other places."
 
 
 def _on_confusion(classes, matrix):
@@ -41,19 +43,21 @@ def _on_more_pictures(classes, curve):
     if not curve:
         return
     before, after = curve["points"][-2:]
-    gained = f"from {before['images']} to {after['images']} pictures the accuracy went from {before['accuracy']:.1%} to"
-    gained = f"{gained} {after['accuracy']:.1%}".replace("%", " %")
-    for entry in curve["helps_most"][:1]:
+    gained = (
+        f"from {before['images']} to {after['images']} pictures the accuracy went from "
+        f"{percent(before['accuracy'])} to {percent(after['accuracy'])}"
+    )
+    if curve["helps_most"]:
+        most = curve["helps_most"][0]
         yield (
-            f"More pictures of {classes[entry['class']]} would help most: with four times as many pictures its recall "
-            f"rose by {100 * entry['gain']:.0f} points, that of all by {100 * curve['gain']['gain']:.0f} "
-            f"({100 * entry['confidence']:.1f} % sure that it is no chance)."
+            f"More pictures of {classes[most['class']]} would help most: with four times as many pictures its recall "
+            f"rose by {100 * most['gain']:.0f} points, the accuracy of all by {100 * curve['gain']['gain']:.0f} "
+            f"({percent(most['confidence'])} sure that this is no chance)."
         )
-        return
-    if after["accuracy"] > before["interval"][1]:
+    elif after["accuracy"] > before["interval"][1]:
         yield f"More pictures of every class would help, of none more than of the others: {gained}."
     else:
-        yield f"No class stands out as lacking pictures: {gained}, and no class gained more than the others."
+        yield f"No class stands out as lacking pictures, and more of all would bring little: {gained}."
 
 
 def _on_small_classes(counts):

@@ -44,7 +44,7 @@ class Evidence:
     measures: `summarize` of the headline's pictures.  skipped: {path, reason} of files without a picture.
     learning_curve, shortcut: of `learning_curve` and `check_shortcut`, whose examples are positions in `judged`.
     model_dir: for the commands shown; None: the default.  reliability_before: `reliability` at temperature 1.
-    data: the folder measured, where it is another than the one learned.
+    data: the folder measured, where it is another than the one learned; unknown: then what the model's info says of it.
     """
 
     judged: Judged
@@ -55,6 +55,7 @@ class Evidence:
     model_dir: str | Path | None = None
     reliability_before: list | None = None
     data: str | Path | None = None
+    unknown: dict | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def render_report(model, evidence):
         generator=GENERATOR, sheet=sheet, policy=policy,
         model=model, info=model.info, evidence=evidence, measures=measures,
         data=None if evidence.data is None else name_of(evidence.data),
+        unknown=evidence.unknown if evidence.data else model.info.get("unknown"),
         tested=int(judged.tested.sum()), judged=len(guesses),
         advice=advise(classes, counts, matrix, evidence.learning_curve, evidence.shortcut),
         grid=_grid(cells, len(classes)) if len(classes) <= MATRIX_CLASSES else None,
@@ -217,7 +219,7 @@ def _commands(model_dir):
     model = f" --model-dir {shlex.quote(name_of(model_dir))}" if elsewhere else ""
     return {
         f"retrain guess{model} picture.jpg": "says what is on pictures",
-        f"retrain guess{model} --explain maps picture.jpg": "shows where on them it is seen",
+        f"retrain explain{model} picture.jpg --out explained": "shows what on them speaks for it",
         f"retrain sort{model} holiday sorted": "copies a folder's pictures, sorted by what is on them",
         f"retrain evaluate{model} photos/test": "measures the model on pictures that it has not seen",
     }
