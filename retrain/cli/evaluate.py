@@ -3,7 +3,9 @@
 import click
 
 from retrain import progress
-from retrain.cli.shared import AS_JSON, MODEL_DIR, ONLY, accuracy_line, percent, show
+from retrain.cli.scores import print_classes, print_confused, print_rows, row
+from retrain.cli.shared import AS_JSON, MODEL_DIR, ONLY, accuracy_line, percent, show, trust_options
+from retrain.errors import RetrainError
 from retrain.options import EvaluateOptions
 
 
@@ -11,36 +13,104 @@ from retrain.options import EvaluateOptions
 @click.argument("data")
 @MODEL_DIR
 @ONLY
+@trust_options
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1), default=EvaluateOptions.threshold, show_default=True,
-    help="Count only guesses of this confidence or more as covered.",
+    "--assert-accuracy", type=click.FloatRange(0, 1), metavar="SHARE",
+    help="Exit with code 1 where the accuracy is lower: for continuous integration.",
 )  # fmt: skip
+@click.option("--html", metavar="FILE", help="Write a page that shows the mistakes, with charts.")
 @AS_JSON
-def command(data, as_json, **options):
+def command(data, as_json, assert_accuracy, **options):
     """Measure a model on DATA: one folder a class, pictures that it was not trained on.
+
+    Pictures of something else, in DATA/_unknown, tell how well it knows what it does not know.
 
     \b
     retrain evaluate photos/test
-    retrain evaluate photos/test --threshold 0.9
+    retrain evaluate photos/test --threshold 0.99
+    retrain evaluate photos/test --html test.html
+    retrain evaluate photos/test --assert-accuracy 0.9
     """
     from retrain.recipes.evaluating import evaluate
 
     with progress.shown():
         result = evaluate(data, EvaluateOptions(**options))
-    show(result, as_json, _print)
+    show(result, as_json, _print, _shortfall(result["accuracy"], assert_accuracy))
+
+
+def _shortfall(accuracy, asked):
+    """The error where less was measured than asked for, with as many digits as it takes to see that."""
+    if asked is None or accuracy >= asked:
+        return None
+    figures = ((f"{100 * accuracy:.{digits}f}", f"{100 * asked:.{digits}f}") for digits in range(1, 17))
+    measured, wanted = next(pair for pair in figures if pair[0] != pair[1])
+    return RetrainError(
+        f"accuracy {measured} % is below the {wanted} % asked.", "retrain train DATA --quality good is often better."
+    )
 
 
 def _print(result):
     click.echo(f"Accuracy on {result['test_images']} pictures: {accuracy_line(result)}")
+    chance = f", chance alone brings {percent(result['ece_if_calibrated'])}"
+    print_rows(
+        [
+            _row("balanced accuracy", result, "balanced_accuracy"),
+            *(row(f"truth in the first {k}", *scores.values()) for k, scores in result["top_k"].items()),
+            _row("calibration error (ECE)", result, "ece", chance),
+        ]
+    )
     if result["threshold"]:
-        covered = result["accuracy_on_covered"]
-        on_covered = "" if covered is None else f", accuracy on those {percent(covered)}"
-        click.echo(f"Confidence {result['threshold']:g} or more: {percent(result['coverage'])} of them{on_covered}")
-    click.echo(f"Calibration error (ECE): {percent(result['ece'])}")
-    width = max(map(len, ["class", *result["classes"]]))
-    click.echo(f"{'class':<{width}}  precision  recall      f1  pictures")
-    for name, scores in result["per_class"].items():
-        columns = "  ".join(
-            f"{percent(scores[key]):>{size}}" for key, size in [("precision", 9), ("recall", 7), ("f1", 7)]
-        )
-        click.echo(f"{name:<{width}}  {columns}  {scores['support']:>8}")
+        _print_threshold(result["at_threshold"], result)
+    if result["unknown"] or result["known_rejected"]:
+        _print_unknown(result["unknown"], result)
+    if result["candidates"]:
+        _print_candidates(result["candidates"])
+    click.echo()
+    print_classes(result["per_class"])
+    if result["most_confused"]:
+        click.echo()
+        print_confused(result["most_confused"])
+    click.echo(f"\n{result['intervals']}.")
+
+
+def _row(name, scores, key, note=""):
+    return row(name, scores[key], scores[f"{key}_interval"], note)
+
+
+def _print_threshold(counts, result):
+    coverage = f", coverage {percent(result['coverage'])}"
+    click.echo(f"\nGuesses of confidence {counts['threshold']:g} or more:")
+    print_rows(
+        [
+            ("total images", counts["total_images"], ""),
+            ("threshold images", counts["threshold_images"], ""),
+            ("missed", counts["missed"], ""),
+            ("correctly classified", counts["correct"], ""),
+            ("misclassified", counts["misclassified"], ""),
+            _row("total accuracy", counts, "total_accuracy", f"{coverage}; the missed count as wrong"),
+            _row("threshold accuracy", counts, "threshold_accuracy", coverage),
+        ]
+    )
+
+
+def _print_unknown(unknown, result):
+    click.echo("\nCalled unknown:")
+    rows = [_row("of the known", result, "known_rejected")]
+    if unknown:
+        rows.append(_row("of the unknown", unknown, "rejected", f", {unknown['images']} pictures in _unknown"))
+        if unknown["auroc"] is not None:
+            rows.append(_row("AUROC", unknown, "auroc", ", known against unknown"))
+            rows.append(_row("FPR95", unknown, "fpr95", ", unknown not told where 95 % of the known are kept"))
+    print_rows(rows)
+
+
+def _print_candidates(candidates):
+    click.echo(f"\nCandidates, to hold the truth for {percent(candidates['asked'])}:")
+    print_rows(
+        [
+            _row("truth among them", candidates, "coverage"),
+            ("on average", f"{candidates['mean_size']:.2f}", "candidates"),
+            _row("none", candidates, "none"),
+            _row("several", candidates, "several"),
+        ]
+    )

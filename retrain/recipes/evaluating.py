@@ -10,9 +10,11 @@ from retrain.classifier import Classifier
 from retrain.dataset import TESTING, find_dataset
 from retrain.errors import RetrainError
 from retrain.head import normalize
-from retrain.metrics import summarize
+from retrain.metrics import Judged, proportion, reliability, softmax, summarize, summarize_unknown
+from retrain.model import learned_marks
 from retrain.options import EvaluateOptions, default_model_dir
 from retrain.recipes.training import skipped_rows, store_path
+from retrain.report import Evidence, write_report
 
 log = logging.getLogger("retrain")
 
@@ -20,34 +22,88 @@ log = logging.getLogger("retrain")
 def evaluate(data, options=EvaluateOptions()):  # noqa: B008 - frozen
     """Score a model on a folder with one folder a class; of a train/ and test/ layout on test/ alone.
 
-    Returns what `evaluate --json` prints: the scores of `retrain.metrics.summarize`, counts, and the files skipped with
-    their reason.  Raises RetrainError.
+    Returns what `evaluate --json` prints: the scores of `retrain.metrics.summarize`, how many of the pictures the model
+    has learned, how many it takes for unknown (and of those in `_unknown/`, if there are any), what candidates it names
+    where a coverage is asked for, and the files skipped with their reason.  Raises RetrainError.
     """
     start = time.perf_counter()
     model_dir = options.model_dir or default_model_dir()
-    classifier = Classifier.load(model_dir)
+    classifier = Classifier.load(model_dir, options)
     classes = classifier.labels
-    paths, labels = _find_labelled(data, classes, options.only)
+    paths, labels, strangers = _find_labelled(data, classes, options.only)
     with Store(store_path(model_dir)) as store:
-        embedded = embed_files(paths, classifier.model.backbones, store)
-    if not embedded.kept:
+        known = embed_files(paths, classifier.model.backbones, store)
+        unknown = embed_files(strangers, classifier.model.backbones, store)
+    if not known.kept:
         raise RetrainError(f"no pictures under {data}: {len(paths)} files looked at, all refused.", "Check the folder.")
-    truth = np.array(labels)[embedded.kept]
-    probabilities = classifier.probabilities_of(normalize(embedded.embeddings))
-    return {
+    truth, embeddings = np.array(labels)[known.kept], normalize(known.embeddings)
+    probabilities = classifier.probabilities_of(embeddings)
+    result = {
         **summarize(probabilities, truth, classes, options.threshold),
+        **proportion("known_rejected", classifier.unknown(embeddings, probabilities)),
+        "unknown": _score_unknown(classifier, embeddings, normalize(unknown.embeddings)),
+        "candidates": _score_candidates(classifier.candidates_of(probabilities), truth, options.coverage),
+        "learned": _count_learned(known.digests, classifier.model.learned),
         "test_images": len(truth),
         "classes": classes,
         "images": len(truth),
-        "skipped": skipped_rows(embedded),
+        "skipped": skipped_rows(known) + skipped_rows(unknown),
         "threshold": options.threshold,
-        "seconds": round(time.perf_counter() - start, 3),
         "model_dir": str(model_dir),
+    }
+    if options.html:
+        judged = Judged([paths[row] for row in known.kept], truth, probabilities, np.full(len(truth), True))
+        _write_page(classifier, judged, embeddings, result, data, options)
+    return result | {"seconds": round(time.perf_counter() - start, 3)}
+
+
+def _write_page(classifier, judged, embeddings, result, data, options):
+    """Write what was measured to options.html."""
+    model = classifier.model
+    rate = model.reject_rate if options.reject_rate is None else options.reject_rate
+    unknown = {"reject_rate": rate, "calibrated_on": len(model.limits.scores), "images": 0}
+    evidence = Evidence(
+        judged, result, result["skipped"], model_dir=options.model_dir, data=data,
+        unknown=unknown | (result["unknown"] or {}),
+        reliability_before=reliability(softmax(model.head.logits(embeddings)), judged.truth),
+    )  # fmt: skip
+    write_report(model, evidence, options.html)
+
+
+def _score_unknown(classifier, known, unknown):
+    """How well pictures of `_unknown/` are told from the known ones; None where there are none."""
+    if not len(unknown):
+        return None
+    rejected = classifier.unknown(unknown, classifier.probabilities_of(unknown))
+    told = dict.fromkeys(("auroc", "auroc_interval", "fpr95", "fpr95_interval"))
+    if classifier.model.detector:
+        told = summarize_unknown(classifier.known_scores(known), classifier.known_scores(unknown))
+    return {"images": len(unknown), **told, **proportion("rejected", rejected)}
+
+
+def _score_candidates(candidates, truth, coverage):
+    """How often the true label is among those named; None where none were asked for."""
+    if candidates is None:
+        return None
+    sizes = candidates.sum(axis=1)
+    return {
+        "asked": coverage,
+        **proportion("coverage", candidates[np.arange(len(truth)), truth]),
+        "mean_size": float(sizes.mean()),
+        **proportion("none", sizes == 0),
+        **proportion("several", sizes > 1),
     }
 
 
+def _count_learned(digests, learned):
+    count = int(np.isin(learned_marks(digests), learned).sum())
+    if count:
+        log.warning("%d of %d pictures were learned by this model: the accuracy is flattered.", count, len(digests))
+    return count
+
+
 def _find_labelled(data, classes, only):
-    """Paths and class numbers of the pictures whose class the model knows."""
+    """Paths and class numbers of the pictures whose class the model knows, and paths of those in `_unknown/`."""
     dataset = find_dataset(data, only)
     foreign = sorted(set(dataset.classes) - set(classes))
     if foreign:
@@ -61,6 +117,5 @@ def _find_labelled(data, classes, only):
         raise RetrainError(
             f"{data} holds no pictures of the model's classes.", f"It knows {', '.join(classes)}: one folder each."
         )
-    return [dataset.paths[row] for row in wanted], [
-        classes.index(dataset.classes[dataset.labels[row]]) for row in wanted
-    ]
+    labels = [classes.index(dataset.classes[dataset.labels[row]]) for row in wanted]
+    return [dataset.paths[row] for row in wanted], labels, dataset.unknown

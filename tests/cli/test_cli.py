@@ -72,14 +72,6 @@ def test_evaluate_prints_one_json_object(run, data, model_dir):
     assert set(EVALUATE_KEYS) | {"accuracy", "accuracy_interval", "test_images"} <= set(result)
 
 
-def test_evaluate_prints_a_row_a_class(run, data, model_dir):
-    code, out, _ = run("evaluate", data, "--threshold", "0.5")
-    assert code == 0
-    assert [line.split()[0] for line in out.decode().splitlines()[-6:]] == [
-        "class", "boat", "fish", "house", "sun", "tree",
-    ]  # fmt: skip
-
-
 def test_guess_prints_labels_best_first(run, picture, model_dir):
     code, out, err = run("guess", picture)
     lines = out.decode().splitlines()
