@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from retrain.calibrate import pictures_needed
 from retrain.errors import RetrainError
 from retrain.explain import heat, overlay
 from retrain.images import ImageError, decode, read
@@ -105,7 +106,7 @@ def render_report(model, evidence):
         generator=GENERATOR, sheet=sheet, policy=policy,
         model=model, info=model.info, evidence=evidence, measures=measures,
         data=None if evidence.data is None else name_of(evidence.data),
-        unknown=evidence.unknown if evidence.data else model.info.get("unknown"),
+        pictures_needed=pictures_needed, unknown=evidence.unknown if evidence.data else model.info.get("unknown"),
         tested=int(judged.tested.sum()), judged=len(guesses),
         advice=advise(classes, counts, matrix, evidence.learning_curve, evidence.shortcut),
         grid=_grid(cells, len(classes)) if len(classes) <= MATRIX_CLASSES else None,
@@ -120,7 +121,7 @@ def render_report(model, evidence):
         gains=_largest_gains(classes, evidence.learning_curve),
         scores=_listed(scores), counts=counts, most=max(counts.values()), total=sum(counts.values()),
         skipped=_by_reason(evidence.skipped), named=NAMED,
-        commands=_commands(evidence.model_dir),
+        options=_options(model.info["options"]), commands=_commands(evidence.model_dir),
     )  # fmt: skip
 
 
@@ -211,6 +212,14 @@ def _by_reason(skipped):
     for row in skipped:
         found[row["reason"].partition(":")[0]].append(row)
     return dict(sorted(found.items(), key=lambda item: -len(item[1]))[:REASONS])
+
+
+def _options(options):
+    """{option: its value as text}, without those that ask for nothing."""
+    texts = {
+        key: ",".join(map(str, value)) if isinstance(value, list | tuple) else value for key, value in options.items()
+    }
+    return {key: text for key, text in texts.items() if text not in ("", None)}
 
 
 def _commands(model_dir):

@@ -235,6 +235,12 @@ def test_commands_name_the_model_where_it_is_elsewhere(pets, monkeypatch):
     assert "retrain guess picture.jpg" in page_of(replace(pets, model_dir="/here/model")).text
 
 
+def test_options_of_the_training_are_told_where_they_ask_for_something(pets):
+    model = make_model([CAT, DOG])
+    model.info["options"] = {"split": "content", "only": ("a", "b"), "group_by": "", "backbone": None, "seed": 0}
+    assert "options split content, only a,b, seed 0 versions" in Page(render_report(model, pets)).text
+
+
 def test_unknown_figures_are_shown_where_they_were_measured(pets):
     measured = {
         "reject_rate": 0.05, "calibrated_on": 80, "images": 7, "auroc": 0.981, "auroc_interval": [0.95, 0.99],
@@ -242,6 +248,9 @@ def test_unknown_figures_are_shown_where_they_were_measured(pets):
     }  # fmt: skip
     assert "was not measured" in page_of(pets).text
     text = page_of(replace(pets, data="photos", unknown=measured)).text
+    assert "80 pictures that were judged" in text
+    few = replace(pets, data="photos", unknown=measured | {"calibrated_on": 7})
+    assert "calls no picture unknown: 7 pictures are too few" in page_of(few).text
     assert "0.981" in text and "of 7 in _unknown/" in text and "5.0 % of known pictures" in text
 
 
