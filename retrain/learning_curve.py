@@ -8,7 +8,7 @@ from retrain.head import few_threads, fit_path
 from retrain.metrics import wilson_interval
 
 # Of the pictures learned: parts of their random order, on several of which the accuracy is averaged.
-SHARES = {
+SHARES: dict[float, list[tuple[float, float]]] = {
     0.125: [(0, 0.125)],
     0.25: [(0, 0.25), (0.25, 0.5)],  # what is told of the classes rests on it: half differs too little from all
     0.5: [(0, 0.5)],
@@ -93,7 +93,7 @@ def _describe(images, correct, labels, folds, classes):
     gains = [_gain(gained[rows]) if rows.any() else None for rows in members]
     doubts = [_doubt(gained, rows, folds) * classes for rows in members]  # Bonferroni
     outstanding = [
-        {"class": label, **gains[label], "confidence": 1 - doubt}
+        {"class": label, **_gain(gained[members[label]]), "confidence": 1 - doubt}
         for label, doubt in enumerate(doubts)
         if doubt < DOUBT and late[members[label]].sum() > 0
     ]
