@@ -42,11 +42,12 @@ def heat(model, image, label):
 
 def overlay(image, heat):
     """The picture in grey, the heat in colour over it.  heat: of that picture, as `heat` returns it, of any size."""
-    heat = _fitted(heat, image)[..., None]
-    places = np.linspace(0, 1, len(INFERNO))
-    colors = np.concatenate([np.interp(heat, places, channel) for channel in np.transpose(INFERNO)], axis=-1)
+    heat = _fitted(heat, image)
+    places = np.linspace(0, len(INFERNO) - 1, LEVELS)
+    table = np.stack([np.interp(places, range(len(INFERNO)), channel) for channel in np.transpose(INFERNO)], axis=1)
+    colors = table.astype(np.float32)[_levels(heat)]
     gray = np.asarray(image.convert("L"), np.float32)[..., None]
-    return Image.fromarray((gray + HEAT_OPACITY * heat * (colors - gray)).astype(np.uint8))
+    return Image.fromarray((gray + HEAT_OPACITY * heat[..., None] * (colors - gray)).astype(np.uint8))
 
 
 def segment(image, heat):
@@ -58,11 +59,15 @@ def segment(image, heat):
 
 def otsu(values):
     """Threshold that best tells two groups of values from 0 to 1 apart.  Otsu 1979, doi:10.1109/TSMC.1979.4310076."""
-    counts = np.bincount((values * (LEVELS - 1)).astype(np.uint8).ravel(), minlength=LEVELS)
+    counts = np.bincount(_levels(values).ravel(), minlength=LEVELS)
     below, sums = np.cumsum(counts)[:-1], np.cumsum(counts * np.arange(LEVELS))
     above = counts.sum() - below
     means_apart = sums[:-1] / np.maximum(below, 1) - (sums[-1] - sums[:-1]) / np.maximum(above, 1)
     return (int(np.argmax(below * above * means_apart**2)) + 1) / (LEVELS - 1)
+
+
+def _levels(values):
+    return (values * (LEVELS - 1)).astype(np.uint8)
 
 
 def _parts(model, image, label):

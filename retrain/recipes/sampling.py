@@ -37,13 +37,22 @@ def draw(label, random, size):
 
     label: a key of SUBJECTS.  random: random.Random.
     """
-    image = _background(random, size)
+    return draw_on(draw_background(random, size), label, random)[0]
+
+
+def draw_on(background, label, random):
+    """(picture, box) of a subject on a square background, which is drawn on; see `draw`.
+
+    box: (left, top, right, bottom) of the square around the subject, in px.
+    """
     for _ in range(random.randint(0, CLUTTER)):
-        _clutter(_Pen(image, random, random.uniform(0.04, 0.2)), random)
-    SUBJECTS[label](_Pen(image, random, random.uniform(0.1, 0.35)), random)
-    image = image.filter(ImageFilter.BoxBlur(random.uniform(0, 1.5) * size / 256))
-    noise = Image.frombytes("RGB", image.size, random.randbytes(3 * size * size))
-    return Image.blend(image, noise, random.uniform(0, NOISE))
+        _clutter(_Pen(background, random, random.uniform(0.04, 0.2)), random)
+    pen = _Pen(background, random, random.uniform(0.1, 0.35))
+    SUBJECTS[label](pen, random)
+    image = background.filter(ImageFilter.BoxBlur(random.uniform(0, 1.5) * background.width / 256))
+    noise = Image.frombytes("RGB", image.size, random.randbytes(3 * image.width * image.height))
+    box = pen.x - pen.scale, pen.y - pen.scale, pen.x + pen.scale, pen.y + pen.scale
+    return Image.blend(image, noise, random.uniform(0, NOISE)), box
 
 
 def _save(out, label, number, options):
@@ -83,7 +92,7 @@ def _color(random):
     return tuple(round(255 * part) for part in shade)
 
 
-def _background(random, size):
+def draw_background(random, size):
     gradient = Image.linear_gradient("L").rotate(random.choice((0, 90, 180, 270))).resize((size, size))
     above, below = (Image.new("RGB", (size, size), _color(random)) for _ in range(2))
     return Image.composite(above, below, gradient)

@@ -125,6 +125,12 @@ health() {
   done
 }
 
+@test "guess explains" {
+  works restricted guess explain /test --out /out/explained
+  [ "$(find out/explained -name '*-heatmap.jpg' | wc -l)" -eq "$(find "$(realpath test)" -type f | wc -l)" ]
+  [ "$(owners out)" = 1234:1234 ]
+}
+
 @test "full evaluates" {
   works restricted full evaluate /test
   [[ $output == *'Accuracy on '* ]]

@@ -180,6 +180,8 @@ setup() {
     called_with evaluate --threshold 0.5 -- "$name"
     make -s -C "$project" sort SRC="$name" DST="to $name"
     called_with sort -- "$name" "to $name"
+    make -s -C "$project" explain IMAGE="$name" DST="to $name"
+    called_with explain --out "to $name" -- "$name"
   done
 }
 
