@@ -13,8 +13,8 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 TRAINING = scikit-learn scipy joblib narwhals threadpoolctl cleanlab pandas python-dateutil termcolor tzdata
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-full setup-dev train guess sort evaluate clean demo doctor image image-gpu test test-image lint format \
-	bench fuzz docs lock
+.PHONY: help setup setup-full setup-dev train guess sort explain evaluate report clean demo doctor image image-gpu test \
+	test-image lint format bench fuzz docs lock
 
 help:
 	@awk -F ': .*## ' '/^[a-z-]+: .*## / { match($$2, /^([A-Z]+=[a-z]+ )*/); \
@@ -38,8 +38,14 @@ guess: ## IMAGE=file Say what is on it
 sort: ## SRC=folder DST=folder Copy its pictures, sorted by what is on them
 	@$(call need,SRC DST)scripts/retrain.sh sort $(ARGS) -- "$$SRC" "$$DST"
 
+explain: ## IMAGE=file DST=folder Write there what on it speaks for its label
+	@$(call need,IMAGE DST)scripts/retrain.sh explain --out "$$DST" $(ARGS) -- "$$IMAGE"
+
 evaluate: ## DATA=folder Measure the model on pictures that it has not seen
 	@$(call need,DATA)scripts/retrain.sh evaluate $(ARGS) -- "$$DATA"
+
+report: ## Open the page that shows how good the model is, and why
+	@scripts/report.sh $(ARGS)
 
 clean: ## DATA=folder Find copies, wrong labels and unfit pictures; nothing is changed without ARGS=--apply
 	@$(call need,DATA)scripts/retrain.sh clean $(ARGS) -- "$$DATA"

@@ -26,7 +26,7 @@ in_two_seconds() {
 # find_image COMMAND: set `stage` to the smallest stage of the Dockerfile that can do it, and `image` to its name.
 find_image() {
   case $1 in
-    guess | sort) stage=guess ;;
+    guess | sort | explain | report) stage=guess ;;
     *) if gpu_is_offered; then stage=gpu; else stage=full; fi ;;
   esac
   image=${RETRAIN_IMAGE:-retrain}:$stage
@@ -155,14 +155,14 @@ add_gpu() {
 
 # add_mounts COMMAND ARGUMENT…: what is written comes first, for what is mounted already stays as it is.
 add_mounts() {
-  local command=$1 files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html='' data=''
+  local command=$1 files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html='' data='' out=''
   mounted=:
   shift
   split "$@"
   read_options ${options[@]+"${options[@]}"}
   [ -n "$model" ] || [ ! -L "$files/model" ] || model=$files/model
   case $command-$model in
-    guess-* | sort-*) ;;
+    guess-* | sort-* | explain-* | report-*) ;;
     train- | export- | clean-*) adds_to "$files" ;;
     train-* | export-* | evaluate-?*) beside_model ;;
     *) writes "$files" ;;
@@ -170,6 +170,7 @@ add_mounts() {
   case $command in
     sample) adds_to "${paths[0]-}" ;;
     export) adds_to "${paths[1]-}" ;;
+    guess | explain) adds_to "$out" ;;
     clean) [ -z "$changes" ] || writes "$undo" ${paths[@]+"${paths[@]}"} ;;
     shell) writes . ;;
   esac
@@ -194,6 +195,8 @@ read_options() {
       --data=*) data=${1#*=} ;;
       --html) html=${2-} ;;
       --html=*) html=${1#*=} ;;
+      --out | --explain) out=${2-} ;;
+      --out=* | --explain=*) out=${1#*=} ;;
       --dry-run) dry_run=yes ;;
     esac
     ! takes_value "$1" || [ $# = 1 ] || shift

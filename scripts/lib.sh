@@ -70,7 +70,7 @@ split() {
 
 takes_value() {
   case $1 in
-    --backbone | --balance | --checks | --crop | --data | --group-by | --html | --layout | --max-per-class | --min-size | --mode | --model-dir | --only | --per-class | --quality | --seed | --size | --split | --test-share | --threshold | --top | --undo | --validation-share) ;;
+    --assert-accuracy | --backbone | --balance | --checks | --coverage | --crop | --data | --explain | --group-by | --html | --label | --layout | --max-per-class | --min-size | --mode | --model-dir | --only | --out | --per-class | --quality | --reject-rate | --seed | --size | --split | --test-share | --threshold | --top | --undo | --validation-share) ;;
     *) return 1 ;;
   esac
 }

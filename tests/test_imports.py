@@ -37,6 +37,13 @@ def test_guess_of_a_folder_is_light(sample, model_dir):
     assert not loaded & HEAVY
 
 
+@pytest.mark.parametrize("command", [["explain", "--out"], ["guess", "--explain"]])
+def test_explaining_is_light(picture, model_dir, tmp_path, command):
+    loaded, code = modules(RUN, *command, tmp_path / "out", picture)
+    assert code == 0
+    assert not loaded & HEAVY
+
+
 def test_train_needs_no_tensorflow(sample):
     loaded, code = modules(RUN, "train", sample)
     assert code == 0

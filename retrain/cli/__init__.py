@@ -20,6 +20,8 @@ COMMANDS = {
     "guess": "Say what is on pictures.",
     "sort": "Sort pictures into folders by what is on them.",
     "evaluate": "Measure a model on pictures it has not seen.",
+    "report": "Open the page that shows how good a model is.",
+    "explain": "Show what on pictures speaks for their label.",
     "clean": "Find pictures that harm a training: copies, wrong labels, damaged or dark ones.",
     "export": "Write the split and cropped pictures for use elsewhere.",
     "sample": "Draw a small labelled picture set to try things on.",

@@ -269,6 +269,21 @@ $model"; do
   [ ! -e tf_files ]
 }
 
+@test "evaluate --html writes the folder of its page" {
+  mkdir pages
+  retrain evaluate holiday --html pages/test.html
+  mounted "rw $here/tf_files" "rw $here/pages" "ro $here/holiday"
+}
+
+@test "report reads the model alone, with the small image" {
+  retrain report
+  mounted "ro $here/tf_files"
+  [ "$(cat "$RECORD.image")" = retrain:guess ]
+  mkdir -p models/flowers
+  retrain report --model-dir models/flowers
+  mounted "ro $here/tf_files" "ro $here/models/flowers"
+}
+
 @test "clean reads the data and keeps its plan in tf_files; what it moves or puts back it writes" {
   rm -r tf_files
   for _ in 1 2; do
@@ -296,6 +311,18 @@ $model"; do
   mounted "rw $here/tf_files" "rw $here/a new/folder" "ro $here/holiday"
   retrain export --data=holiday --model-dir models/flowers dataset out
   mounted "rw $here/models" "rw $here/out" "ro $here/holiday" "ro $here/tf_files"
+}
+
+@test "explain and guess --explain read the pictures and the model, and write the folder that is named, with the small image" {
+  retrain explain image.jpg holiday --out 'a new/folder'
+  mounted "rw $here/a new/folder" "ro $here" "ro $here/holiday" "ro $here/tf_files"
+  [ "$(cat "$RECORD.image")" = retrain:guess ]
+  retrain explain --out=shown --label sun --model-dir models/flowers holiday
+  mounted "rw $here/shown" "ro $here/holiday" "ro $here/tf_files"
+  "$project/guess.sh" --explain why holiday
+  mounted "rw $here/why" "ro $here/holiday" "ro $here/tf_files"
+  "$project/guess.sh" --explain=why holiday
+  mounted "rw $here/why" "ro $here/holiday" "ro $here/tf_files"
 }
 
 @test "sample writes the folder it draws into, made by the caller" {
