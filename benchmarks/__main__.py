@@ -11,7 +11,10 @@ import click
 from benchmarks.common import Bench, compile_byte_code, measure, publish
 from benchmarks.photos import find_photos
 
-NAMES = ["train", "embedding", "guess", "retrain_cached", "sort", "memory", "scale", "duplicates", "labels", "frontier"]
+NAMES = [
+    "train", "embedding", "guess", "retrain_cached", "sort", "memory", "scale", "duplicates", "labels", "trust",
+    "explain", "frontier",
+]  # fmt: skip
 
 
 @click.command()

@@ -1,7 +1,13 @@
-"""Make confidences mean what they say."""
+"""Make confidences mean what they say, and limits keep what they promise."""
+
+import math
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from retrain.errors import RetrainError
+
+ROUNDING = 1e-9  # 1 - 0.9 is not quite 0.1
 TEMPERATURES = (0.05, 20.0)  # searched within
 
 
@@ -25,3 +31,45 @@ def fit_temperature(logits, labels):
         return float(np.mean(logsumexp(logits / temperature, axis=1) - target / temperature))
 
     return float(np.exp(minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded").x))
+
+
+def _none():
+    return np.empty(0, np.float32)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits with a promise, from pictures that the judging model had not learned.
+
+    A limit that keeps a share of n such pictures keeps that share of future ones in the mean, if these are alike
+    (split conformal prediction; Vovk et al. 2005, Lei et al. 2018, arXiv:1604.04173).  Each method raises RetrainError
+    where the pictures are too few for the share asked.
+    """
+
+    confidences: np.ndarray = field(default_factory=_none)  # float32 (n,), sorted: of the true class
+    scores: np.ndarray = field(default_factory=_none)  # float32 (m,), sorted: how known each picture is
+
+    def confidence(self, coverage):
+        """The labels of at least this confidence hold the true one in that share of pictures (LAC sets)."""
+        return _lower_limit(self.confidences, 1 - coverage, f"a coverage of {coverage:g}")
+
+    def score(self, reject_rate):
+        """At most that share of known pictures has a score below this one."""
+        return _lower_limit(self.scores, reject_rate, f"a reject rate of {reject_rate:g}")
+
+
+def pictures_needed(share):
+    """So many pictures are needed for a limit that at most this share of them falls short of."""
+    return math.ceil(1 / share - ROUNDING) - 1 if share > 0 else 0
+
+
+def _lower_limit(values, share, what):
+    if not 0 < share < 1:
+        raise RetrainError(f"{what} is out of range.", "Ask for a share between 0 and 1.")
+    needed = pictures_needed(share)
+    if len(values) < needed:
+        raise RetrainError(
+            f"{what} cannot be promised: the model was calibrated on {len(values)} pictures, {needed} are needed.",
+            "Ask for less, or train on more pictures.",
+        )
+    return float(values[math.floor(share * (len(values) + 1) + ROUNDING) - 1])

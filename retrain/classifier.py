@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from retrain.calibrate import pictures_needed
 from retrain.dataset import walk
 from retrain.errors import RetrainError
 from retrain.head import normalize
 from retrain.images import ImageError, decode, read
 from retrain.metrics import softmax
 from retrain.model import load_model
-from retrain.options import default_model_dir
+from retrain.options import TrustOptions, default_model_dir
 from retrain.parallel import ordered_map
 
 
@@ -25,6 +26,7 @@ class Guess:
     confidence: float | None = None  # calibrated, 0-1
     scores: dict[str, float] = field(default_factory=dict)  # every label, best first
     unknown: bool = False
+    candidates: list[str] | None = None  # the labels that may be true, where a coverage was asked for; best first
     error: str | None = None  # begins with the reason; all else is then empty
 
     def as_dict(self, top=None):
@@ -35,15 +37,17 @@ class Guess:
 class Classifier:
     """A trained model, ready to guess."""
 
-    def __init__(self, model, threshold=0.0):
-        """threshold: below this confidence a picture is unknown."""
-        self.model, self.threshold = model, threshold
+    def __init__(self, model, trust=TrustOptions()):  # noqa: B008 - frozen
+        """trust: from where on a guess counts.  Raises RetrainError where the model cannot promise that."""
+        self.model, self.threshold = model, trust.threshold
         self.labels = model.classes
+        self._known_from = _known_from(model, trust.reject_rate)
+        self._candidate_from = None if trust.coverage is None else model.limits.confidence(trust.coverage)
 
     @classmethod
-    def load(cls, model_dir=None, threshold=0.0):
+    def load(cls, model_dir=None, trust=TrustOptions()):  # noqa: B008 - frozen
         """Classifier of a model folder, by default the one that `train` writes.  Raises RetrainError."""
-        return cls(load_model(model_dir or default_model_dir()), threshold)
+        return cls(load_model(model_dir or default_model_dir()), trust)
 
     def guess(self, paths):
         """Yield a Guess for each picture in files and folders, in order."""
@@ -63,22 +67,57 @@ class Classifier:
     def guess_bytes(self, data, path="-"):
         """Guess of an encoded picture, such as the bytes of a JPEG file."""
         try:
-            probabilities = self.probabilities(decode(data))
+            return self.guess_image(decode(data), path)
         except ImageError as error:
             return Guess(str(path), error=str(error))
-        order = np.argsort(-probabilities, kind="stable")
-        scores = {self.labels[number]: float(probabilities[number]) for number in order}
-        label, confidence = next(iter(scores.items()))
-        return Guess(str(path), label, confidence, scores, unknown=confidence < self.threshold)
 
-    def probabilities(self, image):
-        """Calibrated confidences float32 (classes,) of a decoded picture."""
-        embeddings = normalize([backbone.embed(backbone.to_input(image)[None]) for backbone in self.model.backbones])
-        return self.probabilities_of(embeddings)[0]
+    def guess_image(self, image, path="-"):
+        """Guess of a decoded picture."""
+        return self._guess(self.embed(image), path)
+
+    def embed(self, image):
+        """Normalized embedding float32 (1, D) of a decoded picture."""
+        return normalize([backbone.embed(backbone.to_input(image)[None]) for backbone in self.model.backbones])
 
     def probabilities_of(self, embeddings):
         """Calibrated confidences float32 (n, classes) of normalized embeddings (n, D)."""
         return softmax(self.model.head.logits(embeddings) / np.float32(self.model.temperature))
+
+    def known_scores(self, embeddings):
+        """How known each picture is, float32 (n,), of normalized embeddings (n, D); None where nobody can tell."""
+        return self.model.detector and self.model.detector.scores(embeddings)
+
+    def candidates_of(self, probabilities):
+        """Which labels may be true, bool (n, classes): the conformal sets; None where no coverage was asked for."""
+        return None if self._candidate_from is None else probabilities >= self._candidate_from
+
+    def unknown(self, embeddings, probabilities):
+        """Whether each picture is none of the labels, bool (n,): too strange, not confident enough, or no candidate."""
+        unknown = probabilities.max(axis=1) < self.threshold
+        if self._known_from > -np.inf:
+            unknown |= self.known_scores(embeddings) < self._known_from
+        if self._candidate_from is not None:
+            unknown |= ~self.candidates_of(probabilities).any(axis=1)
+        return unknown
+
+    def _guess(self, embeddings, path):
+        probabilities = self.probabilities_of(embeddings)
+        order = np.argsort(-probabilities[0], kind="stable")
+        scores = {self.labels[number]: float(probabilities[0, number]) for number in order}
+        label, confidence = next(iter(scores.items()))
+        candidates, unknown = self.candidates_of(probabilities), bool(self.unknown(embeddings, probabilities)[0])
+        if candidates is not None:
+            candidates = [self.labels[number] for number in order if candidates[0, number]]
+        return Guess(str(path), label, confidence, scores, unknown, candidates)
+
+
+def _known_from(model, reject_rate):
+    """Score below which a picture is unknown.  The model's own rate binds where it can be kept, another one always."""
+    if reject_rate is None:
+        reject_rate = model.reject_rate
+        if len(model.limits.scores) < pictures_needed(reject_rate):
+            return -np.inf
+    return model.limits.score(reject_rate) if reject_rate else -np.inf
 
 
 def find_pictures(paths):

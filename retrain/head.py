@@ -39,11 +39,14 @@ class Head:
 
 @dataclass(frozen=True)
 class Search:
-    """Outcome of the choice of C.  rows: positions scored; logits: out-of-fold (len(rows), C)."""
+    """Outcome of the choice of C.  sample: positions used, with a fold each; rows: those of them that were scored;
+    logits: out-of-fold (len(rows), C)."""
 
     C: float
     rows: np.ndarray
     logits: np.ndarray
+    sample: np.ndarray
+    folds: np.ndarray
 
 
 def normalize(parts):
@@ -70,14 +73,14 @@ def search_C(embeddings, labels, hashes, classes, seed=0, weighted=True):
     """
     rows = np.arange(len(labels))
     if len(labels) > SEARCH_ROWS:
-        rows = _sample(labels, hashes)
+        rows = stratified_sample(labels, hashes)
         embeddings, labels = embeddings[rows], labels[rows]
     folds = make_folds(labels, [hashes[row] for row in rows], seed)
     scored = np.flatnonzero(folds >= 0)
     if not len(scored):
-        return Search(DEFAULT_C, scored, np.empty((0, classes), np.float32))
+        return Search(DEFAULT_C, scored, np.empty((0, classes), np.float32), rows, folds)
     logits = np.zeros((len(C_GRID), len(labels), classes), np.float32)
-    with _few_threads(embeddings.size * classes):
+    with few_threads(embeddings.size * classes):
         for fold in range(folds.max() + 1):
             training, held_out = folds != fold, folds == fold
             heads = fit_path(embeddings[training], labels[training], classes, C_GRID, weighted=weighted)
@@ -85,12 +88,12 @@ def search_C(embeddings, labels, hashes, classes, seed=0, weighted=True):
                 logits[number, held_out] = head.logits(embeddings[held_out])
     losses = [log_loss(candidate[scored], labels[scored]) for candidate in logits]
     best = int(np.argmin(losses))
-    return Search(C_GRID[best], rows[scored], logits[best, scored])
+    return Search(C_GRID[best], rows[scored], logits[best, scored], rows, folds)
 
 
 def fit_head(embeddings, labels, classes, C, weighted=True):
     """Head fitted on all rows; see `fit_path`."""
-    with _few_threads(embeddings.size * classes):
+    with few_threads(embeddings.size * classes):
         return next(fit_path(embeddings, labels, classes, [C], weighted=weighted))
 
 
@@ -152,17 +155,20 @@ def make_folds(labels, hashes, seed=0):
     return np.where(folds >= 0, np.searchsorted(used, folds), -1)
 
 
-def _few_threads(work):
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(1) if work < SINGLE_THREAD_WORK else nullcontext()
-
-
-def _sample(labels, hashes):
-    """Rows of a sample with every class in its share, and at least two rows of it, chosen by hash."""
+def stratified_sample(labels, hashes):
+    """At most about SAMPLE_ROWS rows, chosen by hash: every class in its share, but at least two of it."""
+    if len(labels) <= SAMPLE_ROWS:
+        return np.arange(len(labels))
     order = np.array(sorted(range(len(labels)), key=lambda row: hashes[row]))
     picked = []
     for label in np.unique(labels):
         members = order[labels[order] == label]
         picked.append(members[: max(2, round(SAMPLE_ROWS * len(members) / len(labels)))])
     return np.sort(np.concatenate(picked))
+
+
+def few_threads(work):
+    """Context in which small products stay on one core.  work: rows x dimensions x classes."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1) if work < SINGLE_THREAD_WORK else nullcontext()

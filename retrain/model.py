@@ -14,25 +14,43 @@ from pathlib import Path
 import numpy as np
 
 from retrain.backbones import Backbone, BackboneSpec
+from retrain.calibrate import Limits
 from retrain.errors import RetrainError
 from retrain.head import Head
+from retrain.unknown import Detector, from_arrays, to_arrays
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE = 1, 2  # 1 knows nothing of the unknown
 MANIFEST = "model.json"
 HEAD_FILE = "head.npz"
+TRUST_FILE = "trust.npz"
 REPORT = "report.html"
-OURS = re.compile(r"model\.json|head\.npz|report\.html|backbone\d*\.tflite")  # all that a model folder needs
+OURS = re.compile(r"model\.json|head\.npz|trust\.npz|report\.html|backbone\d*\.tflite")  # all that a model folder needs
 
 
 @dataclass
 class Model:
-    """Everything that guessing needs.  info: what else is worth keeping (metrics, counts, options, versions)."""
+    """Everything that guessing needs.
+
+    detector: tells the unknown; None where there were too few pictures.  reject_rate: the share of known pictures that
+    it may call unknown.  learned: uint64 (n,), sorted, the first eight bytes of the sha256 of each learned file.
+    info: what else is worth keeping (metrics, counts, options, versions).
+    """
 
     classes: list[str]
     backbones: list[Backbone]
     head: Head
     temperature: float = 1.0
+    detector: Detector | None = None
+    limits: Limits = field(default_factory=Limits)
+    reject_rate: float = 0.0
+    learned: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
     info: dict = field(default_factory=dict)
+
+
+def learned_marks(digests):
+    """What a model keeps of the pictures it learned, to know them again: uint64 (n,), sorted, of their sha256."""
+    return np.sort(np.array([int.from_bytes(digest[:8], "big") for digest in digests], np.uint64))
 
 
 def save_model(model, folder, report=None):
@@ -107,7 +125,9 @@ def _load(folder):
         backbones = [
             Backbone(BackboneSpec(**entry["spec"]), contents[entry["file"]]) for entry in manifest["backbones"]
         ]
-        model = Model(list(manifest["classes"]), backbones, head, float(manifest["temperature"]), manifest["info"])
+        model = Model(list(manifest["classes"]), backbones, head, float(manifest["temperature"]), info=manifest["info"])
+        if TRUST_FILE in contents:
+            _read_trust(model, contents[TRUST_FILE], manifest["reject_rate"])
         size = len(set(model.classes)), sum(backbone.spec.embedding_size for backbone in backbones)
         if head.weights.shape != size or head.intercept.shape != size[:1]:
             raise ValueError("classes, backbones and head do not fit together")
@@ -126,7 +146,7 @@ def _read_manifest(folder):
         home, text = _find_manifest(folder)
         manifest = json.loads(text)
         version = manifest["format_version"]
-        if version == FORMAT_VERSION and not all(OURS.fullmatch(name) for name in manifest["files"]):
+        if version in READABLE and not all(OURS.fullmatch(name) for name in manifest["files"]):
             raise ValueError("it names foreign files")
     except OSError as error:
         raise RetrainError(
@@ -134,7 +154,7 @@ def _read_manifest(folder):
         ) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RetrainError(f"{folder / MANIFEST} is damaged: {error}.", "Train again.") from error
-    if version != FORMAT_VERSION:
+    if version not in READABLE:
         raise RetrainError(
             f"the model in {folder} has format {version}; this retrain reads format {FORMAT_VERSION}.",
             "Install the newest retrain, or train again.",
@@ -160,9 +180,7 @@ def _read_checked(path, digest):
 
 
 def _write_files(model, folder, report):
-    buffer = io.BytesIO()
-    np.savez(buffer, weights=model.head.weights, intercept=model.head.intercept)
-    files = {HEAD_FILE: buffer.getvalue()}
+    files = {HEAD_FILE: _packed(vars(model.head)), TRUST_FILE: _packed(_trust(model))}
     entries = []
     for number, backbone in enumerate(model.backbones):
         name = f"backbone{number or ''}.tflite"
@@ -173,6 +191,7 @@ def _write_files(model, folder, report):
         "classes": model.classes,
         "backbones": entries,
         "temperature": model.temperature,
+        "reject_rate": model.reject_rate,
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         "info": model.info,
     }
@@ -185,6 +204,27 @@ def _write_files(model, folder, report):
             file.flush()
             os.fsync(file.fileno())
     folder.chmod(0o777 & ~_umask())
+
+
+def _trust(model):
+    """Arrays by name of all that tells how far a guess is to be trusted."""
+    arrays = {"learned": model.learned, **vars(model.limits)}
+    return arrays | (to_arrays(model.detector) if model.detector else {})
+
+
+def _read_trust(model, content, reject_rate):
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        model.learned, model.reject_rate = arrays["learned"], float(reject_rate)
+        model.limits = Limits(arrays["confidences"], arrays["scores"])
+        if "means" in arrays:
+            model.detector = from_arrays(arrays)
+            model.detector.scores(np.zeros_like(model.head.weights[:1]))  # fails where the arrays do not fit together
+
+
+def _packed(arrays):
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
 
 
 def _swap(scratch, folder):

@@ -41,6 +41,7 @@ class TrainOptions(DataOptions):
     quality: str = "fast"  # a key of QUALITIES
     backbone: str | None = None  # overrides quality; several joined by +
     seed: int = 0  # deals the folds of cross-validation
+    reject_rate: float = 0.05  # share of known pictures that guess and sort may call unknown; 0: they call none so
     report: bool = True
 
 
@@ -52,25 +53,38 @@ class ExportOptions(DataOptions):
 
 
 @dataclass(frozen=True)
-class GuessOptions:
-    top: int | None = None  # labels shown; None: 5 as text, all as JSON
+class TrustOptions:
+    """From where on a guess counts."""
+
     threshold: float = 0.0  # below this confidence a picture is unknown
+    reject_rate: float | None = None  # share of known pictures that may be called unknown; None: as trained; 0: none is
+    coverage: float | None = None  # share of pictures whose candidates hold the true label; None: no candidates
 
 
 @dataclass(frozen=True)
-class EvaluateOptions:
+class GuessOptions(TrustOptions):
+    top: int | None = None  # labels shown; None: 5 as text, all as JSON
+
+
+@dataclass(frozen=True)
+class EvaluateOptions(TrustOptions):
     model_dir: str | Path | None = None
     only: tuple[str, ...] = ()
-    threshold: float = 0.0
+    html: str | Path | None = None  # a page with the mistakes and charts
 
 
 @dataclass(frozen=True)
-class SortOptions:
+class SortOptions(TrustOptions):
     model_dir: str | Path | None = None
     mode: str = "copy"  # copy | move | link
     layout: str = "folders"  # folders | flat
-    threshold: float = 0.0  # below this confidence a picture goes to _unknown
     dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    model_dir: str | Path | None = None
+    label: str | None = None  # what to look for; None: what each picture is taken for
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from retrain.backbones import Backbone
 from retrain.classifier import find_pictures
 from retrain.errors import RetrainError
 from retrain.images import decode
+from retrain.options import TrustOptions
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_bytes_file_and_folder_give_the_same_guess(classifier, picture, tmp_path
 
 def test_probabilities_of_embeddings_are_those_of_the_picture(classifier, picture):
     scores = classifier.guess_file(picture).scores
-    probabilities = classifier.probabilities(decode(picture.read_bytes()))
+    probabilities = classifier.probabilities_of(classifier.embed(decode(picture.read_bytes())))[0]
     assert [scores[label] for label in classifier.labels] == probabilities.tolist()
 
 
@@ -73,7 +74,7 @@ def test_training_and_guessing_see_the_same_pixels(sample, tmp_path, monkeypatch
 
 @pytest.mark.parametrize(("threshold", "unknown"), [(0.0, False), (1.0, True)])
 def test_below_the_threshold_a_picture_is_unknown(trained, picture, threshold, unknown):
-    guess = Classifier.load(trained / "model", threshold).guess_file(picture)
+    guess = Classifier.load(trained / "model", TrustOptions(threshold)).guess_file(picture)
     assert guess.unknown is unknown
     assert guess.label  # the nearest class, even so
 
@@ -91,7 +92,7 @@ def test_bad_file_is_a_guess_with_an_error(classifier, picture, tmp_path):
 
 
 def test_json_has_every_key_always(classifier, picture):
-    keys = ["path", "label", "confidence", "scores", "unknown", "error"]
+    keys = ["path", "label", "confidence", "scores", "unknown", "candidates", "error"]
     good, bad = classifier.guess_file(picture).as_dict(), classifier.guess_bytes(b"words").as_dict()
     assert list(good) == list(bad) == keys
     assert (bad["label"], bad["confidence"], bad["scores"], bad["unknown"]) == (None, None, {}, False)

@@ -20,7 +20,7 @@ from retrain import model as model_module
 from retrain.backbones import Backbone, find_spec
 from retrain.errors import RetrainError
 from retrain.head import Head
-from retrain.model import HEAD_FILE, MANIFEST, REPORT, Model, check_writable, load_model, save_model
+from retrain.model import HEAD_FILE, MANIFEST, REPORT, TRUST_FILE, Model, check_writable, load_model, save_model
 
 SPEC = replace(find_spec("efficientnet-lite0"), embedding_size=4)
 CLASSES = ["Darth Vader", "タンポポ 🌻", "new\nline", os.fsdecode(b"caf\xe9")]
@@ -31,7 +31,7 @@ def make(seed=0, backbones=1):
     weights, intercept = random.normal(size=(4, 4 * backbones)), random.normal(size=4)
     networks = [Backbone(SPEC, f"network {number}".encode() * 10_000) for number in range(backbones)]
     head = Head(weights.astype(np.float32), intercept.astype(np.float32))
-    return Model(list(CLASSES), networks, head, 1.5, {"seed": seed})
+    return Model(list(CLASSES), networks, head, 1.5, info={"seed": seed})
 
 
 @pytest.fixture
@@ -71,20 +71,20 @@ def test_same_model_gives_same_bytes_everywhere(tmp_path):
 def test_nothing_but_the_model_is_left(saved):
     save_model(make(1), saved)
     assert names(saved.parent) == ["model"]
-    assert names(saved) == ["backbone.tflite", HEAD_FILE, MANIFEST]
+    assert names(saved) == ["backbone.tflite", HEAD_FILE, MANIFEST, TRUST_FILE]
 
 
 def test_smaller_model_leaves_nothing_of_the_larger(folder):
     save_model(make(backbones=2), folder, "report")
     save_model(make(), folder)
-    assert names(folder) == ["backbone.tflite", HEAD_FILE, MANIFEST]
+    assert names(folder) == ["backbone.tflite", HEAD_FILE, MANIFEST, TRUST_FILE]
 
 
 def test_manifest_is_plain_json(saved):
     manifest = json.loads((saved / MANIFEST).read_bytes())
-    assert manifest["format_version"] == 1
+    assert manifest["format_version"] == 2
     assert manifest["classes"] == CLASSES
-    assert set(manifest["files"]) == {HEAD_FILE, "backbone.tflite"}
+    assert set(manifest["files"]) == {HEAD_FILE, TRUST_FILE, "backbone.tflite"}
 
 
 def test_model_folder_has_ordinary_permissions(saved):
@@ -185,7 +185,7 @@ def test_flipped_byte_is_an_error_with_a_hint(saved, name):
     assert caught.value.hint == "Train again."
 
 
-@pytest.mark.parametrize("version", [2, 99, "1.0", None, -1])
+@pytest.mark.parametrize("version", [3, 99, "1.0", None, -1])
 def test_other_format_is_an_error_with_a_hint(saved, version):
     rewrite(saved, format_version=version)
     with pytest.raises(RetrainError, match=f"has format {version}") as caught:

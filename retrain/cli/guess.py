@@ -8,9 +8,9 @@ import click
 from retrain import progress
 from retrain.classifier import Classifier, find_pictures
 from retrain.cli import FILES_FAILED
-from retrain.cli.shared import AS_JSON, MODEL_DIR, print_json
+from retrain.cli.shared import AS_JSON, MODEL_DIR, print_json, trust_options
 from retrain.errors import RetrainError
-from retrain.options import GuessOptions
+from retrain.options import GuessOptions, TrustOptions
 
 TOP_AS_TEXT = 5
 
@@ -21,25 +21,29 @@ TOP_AS_TEXT = 5
 @click.option(
     "--top", type=click.IntRange(1), default=GuessOptions.top, help="Labels to show.  [default: 5; JSON: all]"
 )
+@trust_options
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1), default=GuessOptions.threshold, show_default=True,
-    help="Below this confidence a picture is unknown.",
+    "--explain", "out", metavar="FOLDER",
+    help="Write there for each picture the original, a heat map and the part that counts, as `retrain explain` does.",
 )  # fmt: skip
 @AS_JSON
-def command(paths, model_dir, top, threshold, as_json):
+def command(paths, model_dir, top, out, as_json, **trust):
     """Say what is on each PATH: picture files, folders of them, or - for a picture on standard input.
+
+    A picture unlike all that was learned is unknown: its first line says so, and the labels below are the nearest.
 
     \b
     retrain guess picture.jpg
+    retrain guess --coverage 0.9 holiday
     retrain guess --json holiday > guesses.jsonl
     """
-    classifier = Classifier.load(model_dir, threshold)
+    classifier = Classifier.load(model_dir, TrustOptions(**trust))
     failed = 0
     with progress.shown():
-        for guess in _guesses(classifier, paths):
+        for guess, files in _guesses(classifier, paths, out):
             failed += guess.error is not None
             if as_json:
-                print_json(guess.as_dict(top))
+                print_json(guess.as_dict(top) | files)
             else:
                 _print(guess, top or TOP_AS_TEXT, named=len(paths) > 1 or str(Path(paths[0])) != guess.path)
     if failed:
@@ -47,13 +51,21 @@ def command(paths, model_dir, top, threshold, as_json):
         raise SystemExit(FILES_FAILED)
 
 
-def _guesses(classifier, paths):
+def _guesses(classifier, paths, out):
+    """Pairs of a Guess and {kind: path} of what explains it; of nothing where no folder for that is named."""
+    explainer = None
+    if out is not None:
+        from retrain.recipes.explaining import Explainer
+
+        explainer = Explainer(classifier, paths, out)
     if paths == ("-",):
-        return [classifier.guess_bytes(sys.stdin.buffer.read())]
+        data = sys.stdin.buffer.read()
+        return [explainer.explain_bytes(data) if explainer else (classifier.guess_bytes(data), {})]
     files = list(find_pictures(paths))
     if not files:
         raise RetrainError(f"no files under {', '.join(paths)}.", "Name pictures, or folders that hold some.")
-    return progress.track(classifier.guess_files(files), "Guessing", len(files))
+    guesses = explainer.explain_files(files) if explainer else ((guess, {}) for guess in classifier.guess_files(files))
+    return progress.track(guesses, "Guessing", len(files))
 
 
 def _print(guess, top, named):
@@ -64,5 +76,7 @@ def _print(guess, top, named):
         return
     if guess.unknown:
         click.echo("unknown; nearest:")
+    elif len(guess.candidates or ()) > 1:
+        click.echo(f"ambiguous: {', '.join(guess.candidates)}")
     for label, confidence in list(guess.scores.items())[:top]:
         click.echo(f"{label} (score = {confidence:.5f})")

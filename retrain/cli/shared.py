@@ -6,7 +6,7 @@ import re
 import click
 
 from retrain.cli import FILES_FAILED
-from retrain.options import BALANCES, SPLITS, DataOptions
+from retrain.options import BALANCES, SPLITS, DataOptions, TrustOptions
 
 NAMED = 10  # skipped files named on a terminal
 
@@ -31,9 +31,28 @@ def _sides(_context, _parameter, value):
     return int(match[1]), int(match[2] or match[1])
 
 
+def trust_options(command):
+    """The options of TrustOptions."""
+    return _add(command, [
+        click.option(
+            "--threshold", type=click.FloatRange(0, 1), default=TrustOptions.threshold, show_default=True,
+            help="Below this confidence a picture is unknown.",
+        ),
+        click.option(
+            "--reject-rate", type=click.FloatRange(0, 1, max_open=True), metavar="SHARE",
+            help="Call at most this share of known pictures unknown; 0: none.  [default: as trained, 0.05]",
+        ),
+        click.option(
+            "--coverage", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",
+            help="Name so many labels that the true one is among them for this share of pictures: none is unknown, "
+            "several are ambiguous.",
+        ),
+    ])  # fmt: skip
+
+
 def data_options(command):
     """The options of DataOptions."""
-    options = [
+    return _add(command, [
         ONLY,
         click.option(
             "--split", type=click.Choice(SPLITS), default=DataOptions.split, show_default=True,
@@ -63,7 +82,10 @@ def data_options(command):
         click.option(
             "--min-size", metavar="WxH", default="0", callback=_sides, help="Leave out pictures of fewer pixels."
         ),
-    ]  # fmt: skip
+    ])  # fmt: skip
+
+
+def _add(command, options):
     for option in reversed(options):
         command = option(command)
     return command
@@ -85,8 +107,11 @@ def accuracy_line(result):
     return f"{percent(result['accuracy'])} (95 % interval {100 * low:.1f}-{percent(high)})"
 
 
-def show(result, as_json, print_text):
-    """Print a result, name on stderr the files that were no pictures, and let the exit code tell of them."""
+def show(result, as_json, print_text, error=None):
+    """Print a result, name on stderr the files that were no pictures, and let the exit code tell of them.
+
+    error: what else is wrong with the result, which is more than a bad file; raised once all is printed.
+    """
     skipped = result["skipped"]
     for row in skipped[:NAMED]:
         click.echo(f"skipped {row['path']}: {row['reason']}", err=True)
@@ -98,5 +123,7 @@ def show(result, as_json, print_text):
         print_json(result)
     else:
         print_text(result)
+    if error:
+        raise error
     if skipped:
         raise SystemExit(FILES_FAILED)

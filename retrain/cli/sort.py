@@ -6,7 +6,7 @@ import click
 
 from retrain import progress
 from retrain.cli import FILES_FAILED, program
-from retrain.cli.shared import AS_JSON, MODEL_DIR, print_json
+from retrain.cli.shared import AS_JSON, MODEL_DIR, print_json, trust_options
 from retrain.options import SortOptions
 from retrain.recipes.sorting import LAYOUTS, MODES, sort_dir, undo_sort
 
@@ -22,10 +22,7 @@ from retrain.recipes.sorting import LAYOUTS, MODES, sort_dir, undo_sort
     "--layout", type=click.Choice(LAYOUTS), default=SortOptions.layout, show_default=True,
     help="folders: DST/elsa/picture.jpg. flat: DST/elsa-0.99621.jpg.",
 )  # fmt: skip
-@click.option(
-    "--threshold", type=click.FloatRange(0, 1), default=SortOptions.threshold, show_default=True,
-    help="Below this confidence a picture goes to _unknown.",
-)  # fmt: skip
+@trust_options
 @MODEL_DIR
 @click.option("--dry-run", is_flag=True, default=SortOptions.dry_run, help="Print what would go where, change nothing.")
 @click.option("--undo", metavar="DST", help="Take back all that was sorted into DST.")
@@ -34,12 +31,14 @@ from retrain.recipes.sorting import LAYOUTS, MODES, sort_dir, undo_sort
 def command(ctx, src, dst, undo, as_json, **options):
     """Sort the pictures below SRC into DST by what is on them, into one folder a label.
 
-    What is not recognised goes to _unknown, what is not a picture to _error. Sidecars (.xmp, .json, RAW, Live Photo
+    What is unlike all that was learned goes to _unknown, what may be several labels of a --coverage to _ambiguous, what
+    is not a picture to _error. Sidecars (.xmp, .json, RAW, Live Photo
     .mov) go with their picture. Nothing is ever overwritten; a second run goes on with what is new.
 
     \b
     retrain sort holiday sorted
     retrain sort holiday sorted --mode move --threshold 0.9
+    retrain sort holiday sorted --coverage 0.95
     retrain sort --undo sorted
     """
     if undo is not None:

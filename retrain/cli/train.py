@@ -3,8 +3,11 @@
 import click
 
 from retrain import progress
+from retrain.cli.scores import print_classes, print_rows, row
 from retrain.cli.shared import AS_JSON, MODEL_DIR, accuracy_line, data_options, show
 from retrain.options import QUALITIES, TrainOptions
+
+WEAKEST = 12  # classes listed where there are more
 
 
 @click.command("train")
@@ -19,12 +22,20 @@ from retrain.options import QUALITIES, TrainOptions
 @click.option(
     "--seed", type=int, default=TrainOptions.seed, show_default=True, help="Deals the folds of cross-validation."
 )
-@click.option("--report/--no-report", default=TrainOptions.report, help="Write report.html beside the model.")
+@click.option(
+    "--reject-rate", type=click.FloatRange(0, 1, max_open=True), default=TrainOptions.reject_rate, show_default=True,
+    metavar="SHARE", help="Let guess and sort call at most this share of known pictures unknown.",
+)  # fmt: skip
+@click.option(
+    "--report/--no-report", default=TrainOptions.report,
+    help="Write report.html beside the model, and look what would make it better.",
+)  # fmt: skip
 @AS_JSON
 def command(data, as_json, **options):
     """Teach a model the categories of DATA: one folder a class, whose name is the label.
 
-    Deeper folders belong to their class. A DATA with train/ and test/ inside is used as such.
+    Deeper folders belong to their class. A DATA with train/ and test/ inside is used as such. Pictures in a folder
+    _unknown are never learned: they only measure how well the unknown is told.
 
     \b
     retrain train photos
@@ -52,4 +63,32 @@ def _print(result):
         click.echo(f"Accuracy on {result['test_images']} pictures kept back: {accuracy_line(result)}")
     else:
         click.echo(f"Accuracy by cross-validation: {accuracy_line(result)}")
+    if result["judged_images"]:
+        _print_classes(result)
+    _print_unknown(result["unknown"])
+    for sentence in result["advice"]:
+        click.echo(f"- {sentence}")
     click.echo(f"Model: {result['model_dir']}, trained in {result['seconds']:.1f} s")
+
+
+def _print_classes(result):
+    weakest = sorted(result["per_class"].items(), key=lambda entry: entry[1]["f1"] or 0)[:WEAKEST]
+    shown = {name: scores for name, scores in result["per_class"].items() if name in dict(weakest)}
+    few = f" The weakest {WEAKEST} classes:" if len(shown) < len(result["per_class"]) else ""
+    click.echo(f"\n{result['judged_images']} pictures, each judged unseen (95 % intervals in brackets).{few}")
+    print_classes(shown)
+    click.echo("")
+
+
+def _print_unknown(unknown):
+    if unknown["images"] and "auroc" in unknown:
+        print_rows([
+            row("Unknown pictures told from known (AUROC)", unknown["auroc"], unknown["auroc_interval"]),
+            row("Unknown taken for known where 95 % of known are (FPR95)", unknown["fpr95"], unknown["fpr95_interval"]),
+            row("Called unknown, of those in _unknown", unknown["rejected"], unknown["rejected_interval"]),
+        ])  # fmt: skip
+    elif unknown["calibrated_on"] < unknown["needed"]:
+        click.echo(
+            f"Too few pictures to tell the unknown: {unknown['calibrated_on']} could be judged unseen, "
+            f"{unknown['needed']} are needed for a reject rate of {unknown['reject_rate']:g}."
+        )

@@ -47,6 +47,7 @@ class Prepared:
     groups: list[bytes]  # the same for copies of one picture
     parts: np.ndarray  # str (n,)
     left_out: int  # pictures, to balance the classes
+    unknown: np.ndarray  # float32 (m, D), normalized, of what lies in `_unknown/`
     skipped: list[tuple[Path, ImageError]]
     computed: int  # files that were decoded
 
@@ -60,6 +61,7 @@ def prepare(data, backbone, options, store_path):
     backbones = [load_backbone(name) for name in backbone.split("+")]
     with Store(store_path) as store:
         embedded = embed_files(dataset.paths, backbones, store, [SIZE] if any(options.min_size) else [])
+        strangers = embed_files(dataset.unknown, backbones, store)
         _leave_out_small(embedded, dataset.paths, options.min_size)
         dataset = _keep_pictures(dataset, embedded, data)
         embeddings = normalize(embedded.embeddings)
@@ -74,8 +76,9 @@ def prepare(data, backbone, options, store_path):
         if dataset.parts is None and options.split == "content":
             _tell_moved(dataset, digests, parts == TESTING, store, options)
     return Prepared(
-        dataset, backbones, embeddings, digests, groups, parts, left_out, embedded.skipped, embedded.computed
-    )
+        dataset, backbones, embeddings, digests, groups, parts, left_out, normalize(strangers.embeddings),
+        embedded.skipped + strangers.skipped, embedded.computed + strangers.computed,
+    )  # fmt: skip
 
 
 def _leave_out_small(embedded, paths, min_size):

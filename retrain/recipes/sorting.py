@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 
 from retrain.classifier import Classifier
-from retrain.dataset import require_folder, walk
+from retrain.dataset import UNKNOWN, require_folder, walk
 from retrain.errors import RetrainError, require_known
 from retrain.options import SortOptions
 from retrain.progress import track
@@ -17,7 +17,7 @@ from retrain.recipes.names import NAME_BYTES, cut, folder_names
 from retrain.recipes.sidecars import group
 
 MODES, LAYOUTS = ["copy", "move", "link"], ["folders", "flat"]
-UNKNOWN, ERROR = "_unknown", "_error"
+AMBIGUOUS, ERROR = "_ambiguous", "_error"
 
 log = logging.getLogger("retrain")
 
@@ -34,7 +34,7 @@ def sort_dir(source, destination, options=SortOptions(), classifier=None):  # no
     require_known("layout", options.layout, LAYOUTS)
     with plain_errors(destination):
         source, destination = _check_folders(source, destination)
-    classifier = classifier or Classifier.load(options.model_dir, threshold=options.threshold)
+    classifier = classifier or Classifier.load(options.model_dir, options)
     with plain_errors(destination), _open_journal(destination, options) as journal:
         sorter = _Sorter(source, journal, options, classifier.labels)
         groups = _new_groups(source, journal)
@@ -100,7 +100,7 @@ class _Sorter:
         picture = group[0]
         if guess.error:
             log.warning("%s: %s", picture, guess.error)
-        outcome = ERROR if guess.error else UNKNOWN if guess.unknown else self.folders[guess.label]
+        outcome = self._outcome(guess)
         try:
             self._file(group, *self._place(picture, outcome, guess.confidence))
         except OSError as error:
@@ -112,6 +112,13 @@ class _Sorter:
         if not self.options.dry_run:
             self.journal.commit(at_least=BATCH)
 
+    def _outcome(self, guess):
+        if guess.error:
+            return ERROR
+        if guess.unknown:
+            return UNKNOWN
+        return AMBIGUOUS if len(guess.candidates or ()) > 1 else self.folders[guess.label]
+
     def result(self):
         """What `sort_dir` returns."""
         for path, reason in self.journal.failed.items():
@@ -121,7 +128,7 @@ class _Sorter:
         result = {
             "sorted": {label: counts[folder] for label, folder in self.folders.items()},
             "unknown": counts[UNKNOWN],
-            "ambiguous": 0,
+            "ambiguous": counts[AMBIGUOUS],
             "errors": counts[ERROR],
             "journal": str(self.journal.path),
         }

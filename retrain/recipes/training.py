@@ -5,31 +5,48 @@ import logging
 import os
 import platform
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from retrain.calibrate import fit_temperature
-from retrain.classifier import Classifier
+from retrain.calibrate import Limits, fit_temperature
 from retrain.dataset import TESTING, legacy_label
 from retrain.errors import RetrainError
-from retrain.head import fit_head, require_scikit_learn, search_C
-from retrain.metrics import confusion_matrix, wilson_interval
-from retrain.model import Model, check_writable, save_model
+from retrain.head import Search, fit_head, require_scikit_learn, search_C, stratified_sample
+from retrain.metrics import softmax
+from retrain.model import Model, check_writable, learned_marks, save_model
 from retrain.options import QUALITIES, TrainOptions, default_model_dir
+from retrain.recipes.judging import judge
 from retrain.recipes.preparing import prepare
 from retrain.report import render_report
+from retrain.unknown import cross_fit
+
+TOO_LONG = "confusion", "reliability", "risk_coverage"  # for model.json; the report shows them
 
 log = logging.getLogger("retrain")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model, and what it was fitted on: rows of a Prepared with their embeddings and labels, sorted by content."""
+
+    model: Model
+    search: Search
+    learned: np.ndarray  # int (n,): rows
+    embeddings: np.ndarray  # float32 (n, D), normalized
+    labels: np.ndarray  # int (n,)
+    tested: np.ndarray  # int (m,): rows
+    kept_back: np.ndarray  # float32 (m, D), normalized
 
 
 def train(data, options=TrainOptions()):  # noqa: B008 - frozen
     """Train a model on a folder with one folder a class, and save it.
 
-    Returns what `train --json` prints: accuracy on pictures kept back, its 95 % Wilson interval, counts, and the
-    files skipped with their reason.  Raises RetrainError.
+    Returns what `train --json` prints: accuracy on pictures kept back and its 95 % Wilson interval, the scores of each
+    class, how the unknown is told, what would help, counts, and the files skipped with their reason.
+    Raises RetrainError.
     """
     start = time.perf_counter()
     require_scikit_learn()
@@ -37,33 +54,14 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
     check_writable(model_dir)
     name, kept = options.backbone or _backbone_of(options.quality), store_path(model_dir)
     prepared = prepare(data, name, options, kept)
-    dataset, tested = prepared.dataset, prepared.parts == TESTING
-    labels, classes, weighted = np.array(dataset.labels), len(dataset.classes), options.balance == "weight"
-
-    # By content, because the order of rows shows in the last bits of the weights, and names must not.
-    learned = np.array(sorted(np.flatnonzero(~tested), key=lambda row: (labels[row], prepared.digests[row])))
-    groups = [prepared.groups[row] for row in learned]
-    embeddings, kept_back = prepared.embeddings[learned], prepared.embeddings[tested]
-    del prepared.embeddings  # of many pictures one copy fills the memory enough
-    search = search_C(embeddings, labels[learned], groups, classes, options.seed, weighted)
-    out_of_fold = search.logits, labels[learned][search.rows]
-    temperature = fit_temperature(*out_of_fold) if len(search.rows) else 1.0
-    head = fit_head(embeddings, labels[learned], classes, search.C, weighted)
-
-    model = Model(dataset.classes, prepared.backbones, head, temperature)
-    if tested.any():
-        guesses, truth = Classifier(model).probabilities_of(kept_back).argmax(axis=1), labels[tested]
-    else:
-        guesses, truth = search.logits.argmax(axis=1), out_of_fold[1]
-    result = {
-        "accuracy": float(np.mean(guesses == truth)) if len(truth) else None,
-        "accuracy_interval": list(wilson_interval(int(np.sum(guesses == truth)), len(truth))),
-        "accuracy_from": "test" if tested.any() else "cross-validation",
-        "test_images": int(tested.sum()),
+    fitted = _fit(prepared, options)
+    model, dataset = fitted.model, prepared.dataset
+    told, evidence = judge(prepared, fitted, options)
+    result = told | {
         "classes": dataset.classes,
         "images": len(dataset),
         "balance": options.balance,
-        "class_weights": _class_weights(labels[learned], dataset.classes) if weighted else None,
+        "class_weights": _class_weights(fitted.labels, dataset.classes) if options.balance == "weight" else None,
         "left_out": prepared.left_out,
         "skipped": skipped_rows(prepared),
         "computed": prepared.computed,
@@ -71,12 +69,45 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
         "backbone": name,
         "model_dir": str(model_dir),
     }
-    confusion = confusion_matrix(truth, guesses, classes)
-    model.info = _info(result, confusion, prepared, search, options)
-    save_model(model, model_dir, render_report(model) if options.report else None)
+    model.info = _info(result, evidence.measures, prepared, fitted.search, options)
+    evidence = replace(evidence, skipped=result["skipped"])
+    save_model(model, model_dir, render_report(model, evidence) if options.report else None)
     _write_legacy_labels(dataset.classes, kept.with_name("retrained_labels.txt"))
     result["seconds"] = round(time.perf_counter() - start, 3)
     return result
+
+
+def _fit(prepared, options):
+    labels, tested = np.array(prepared.dataset.labels), prepared.parts == TESTING
+    # By content, because the order of rows shows in the last bits of the weights, and names must not.
+    learned = np.array(sorted(np.flatnonzero(~tested), key=lambda row: (labels[row], prepared.digests[row])))
+    embeddings, kept_back = prepared.embeddings[learned], prepared.embeddings[tested]
+    del prepared.embeddings  # of many pictures one copy fills the memory enough
+    groups = [prepared.groups[row] for row in learned]
+    model, search = fit(prepared.dataset.classes, prepared.backbones, embeddings, labels[learned], groups, options)
+    model.learned = learned_marks([prepared.digests[row] for row in learned])
+    return Fitted(model, search, learned, embeddings, labels[learned], np.flatnonzero(tested), kept_back)
+
+
+def fit(names, backbones, embeddings, labels, groups, options):
+    """Model of stored embeddings: a head, its temperature, a sense of the unknown, and the limits that it can keep.
+
+    embeddings: float32 (n, D), normalized.  labels: int (n,).  groups: bytes of each row's group.
+    Returns (Model, Search).
+    """
+    weighted = options.balance == "weight"
+    search = search_C(embeddings, labels, groups, len(names), options.seed, weighted)
+    model = Model(names, backbones, fit_head(embeddings, labels, len(names), search.C, weighted))
+    model.reject_rate = options.reject_rate
+    if len(search.rows):
+        truth = labels[search.rows]
+        model.temperature = fit_temperature(search.logits, truth)
+        confidences = softmax(search.logits / np.float32(model.temperature))[np.arange(len(truth)), truth]
+        some = stratified_sample(labels[search.sample], [groups[row] for row in search.sample])
+        rows = search.sample[some]
+        model.detector, scores = cross_fit(embeddings[rows], labels[rows], search.folds[some])
+        model.limits = Limits(np.sort(confidences), np.sort(scores))
+    return model, search
 
 
 def store_path(model_dir):
@@ -104,15 +135,16 @@ def _class_weights(labels, classes):
     }
 
 
-def _info(result, confusion, prepared, search, options):
+def _info(result, measures, prepared, search, options):
     dataset, data_hash = prepared.dataset, hashlib.sha256()
     for label, digest in sorted(zip(dataset.labels, prepared.digests, strict=True)):
         data_hash.update(f"{dataset.classes[label]}\0{digest.hex()}\n".encode("utf-8", "surrogateescape"))
     counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
     packages = "retrain", "numpy", "scikit-learn", "ai-edge-litert", "pillow"
-    metrics = {key: result[key] for key in ("accuracy", "accuracy_interval", "accuracy_from", "test_images")}
+    metrics = {key: value for key, value in measures.items() if key not in TOO_LONG}
     return {
-        "metrics": metrics | {"confusion": confusion.tolist()},
+        "metrics": metrics | {key: result[key] for key in ("accuracy_from", "test_images")},
+        "unknown": result["unknown"],
         "counts": dict(zip(dataset.classes, counts.tolist(), strict=True)),
         "skipped": len(prepared.skipped),
         "left_out": prepared.left_out,

@@ -54,7 +54,7 @@ def test_result_has_the_keys_of_the_contract(trained, sample, tmp_path):
 def test_model_says_where_it_comes_from(trained):
     info = load_model(trained / "model").info
     assert info["counts"] == dict.fromkeys(["boat", "fish", "house", "sun", "tree"], 24)
-    assert sum(map(sum, info["metrics"]["confusion"])) == info["metrics"]["test_images"]
+    assert info["metrics"]["accuracy"] >= info["metrics"]["accuracy_interval"][0] > 0
     assert {"python", "numpy", "pillow", "scikit-learn"} <= set(info["versions"])
     assert len(info["data_sha256"]) == 64
 

@@ -1,0 +1,99 @@
+"""Judge: what a model just trained is worth, on pictures that it has not learned."""
+
+from collections import Counter
+
+import numpy as np
+
+from retrain.calibrate import pictures_needed
+from retrain.classifier import Classifier
+from retrain.images import ImageError, decode, read
+from retrain.learning_curve import learning_curve
+from retrain.metrics import (
+    Judged,
+    confusion_matrix,
+    most_confused,
+    per_class_scores,
+    proportion,
+    reliability,
+    softmax,
+    summarize,
+    summarize_unknown,
+)
+from retrain.parallel import ordered_map
+from retrain.report import Evidence, advise
+from retrain.shortcut import check_shortcut, choose_sample
+
+
+def judge(prepared, fitted, options):
+    """What `train` tells of a model, and the Evidence for its report.
+
+    prepared: Prepared.  fitted: Fitted.  The accuracy is that of the pictures kept back or, without any, that of all
+    others by cross-validation; the scores of each class are of all pictures.
+    """
+    model = fitted.model
+    judged, logits = _judge(prepared.dataset, fitted)
+    headline = judged.tested if judged.tested.any() else ~judged.tested
+    measures = summarize(judged.probabilities[headline], judged.truth[headline], model.classes)
+    matrix = confusion_matrix(judged.truth, judged.probabilities.argmax(axis=1), len(model.classes))
+    curve, shortcut = _examine(fitted, judged, options) if options.report else (None, None)
+    counts = Counter(model.classes[label] for label in sorted(prepared.dataset.labels))
+    told = {
+        "accuracy": measures["accuracy"],
+        "accuracy_interval": measures["accuracy_interval"],
+        "accuracy_from": "test" if judged.tested.any() else "cross-validation",
+        "test_images": int(judged.tested.sum()),
+        "judged_images": len(judged.truth),
+        "per_class": per_class_scores(matrix, model.classes),
+        "most_confused": most_confused(matrix, model.classes),
+        "unknown": _score_unknown(model, prepared.unknown, fitted.kept_back),
+        "shortcut": shortcut,
+        "advice": advise(model.classes, counts, matrix, curve, shortcut),
+    }
+    before = reliability(softmax(logits[headline]), judged.truth[headline])
+    return told, Evidence(judged, measures, [], curve, shortcut, options.model_dir, before)
+
+
+def _judge(dataset, fitted):
+    """Judged: the pictures kept back, by the model, then the others, by heads of a fold; and their logits."""
+    rows = np.concatenate([fitted.tested, fitted.learned[fitted.search.rows]]).astype(int)
+    logits = np.concatenate([fitted.model.head.logits(fitted.kept_back), fitted.search.logits])
+    probabilities = softmax(logits / np.float32(fitted.model.temperature))
+    tested = np.arange(len(rows)) < len(fitted.tested)
+    return Judged([dataset.paths[row] for row in rows], np.array(dataset.labels)[rows], probabilities, tested), logits
+
+
+def _examine(fitted, judged, options):
+    """What more pictures would bring, and whether the model looks at the background."""
+    search, sample = fitted.search, fitted.search.sample
+    curve = learning_curve(
+        fitted.embeddings[sample], fitted.labels[sample], search.folds, len(fitted.model.classes), search.C,
+        options.balance == "weight", search.logits,
+    )  # fmt: skip
+    rows = choose_sample(judged.truth, judged.probabilities.argmax(axis=1) == judged.truth)
+    images = dict(zip(rows, ordered_map(lambda row: _decoded(judged.paths[row]), rows), strict=True))
+    rows = [row for row in rows if images[row]]
+    shortcut = check_shortcut(fitted.model, [images[row] for row in rows], judged.truth[rows])
+    return curve, shortcut | {"examples": [rows[number] for number in shortcut["examples"]]}
+
+
+def _decoded(path):
+    try:
+        return decode(read(path))
+    except ImageError:  # gone since it was embedded
+        return None
+
+
+def _score_unknown(model, unknown, kept_back):
+    """By which rate the unknown is told and, where `_unknown/` holds pictures, how well."""
+    told = {
+        "reject_rate": model.reject_rate,
+        "calibrated_on": len(model.limits.scores),
+        "needed": pictures_needed(model.reject_rate),
+        "images": len(unknown),
+    }
+    if model.detector is None or not len(unknown):
+        return told
+    classifier = Classifier(model)
+    known = np.concatenate([model.limits.scores, classifier.known_scores(kept_back)])
+    rejected = classifier.unknown(unknown, classifier.probabilities_of(unknown))
+    return told | summarize_unknown(known, classifier.known_scores(unknown)) | proportion("rejected", rejected)
