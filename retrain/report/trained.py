@@ -25,7 +25,7 @@ from retrain.shortcut import take_apart
 
 GENERATOR = "retrain report"
 MATRIX_CLASSES = 40  # above this nobody reads a matrix: the pairs confused most instead
-PAIRS = 60
+PAIRS = 30
 CLASSES_LISTED = 200
 GAINS_LISTED = 8
 SHADES = {False: (0.05, 0.1, 0.25), True: (0.5, 0.75, 0.9)}  # shares of a row from which a field is darker
@@ -80,7 +80,10 @@ class Cell:
     guess: int
     count: int
     shade: int
-    rows: Sequence[int]  # of the pictures shown
+
+    @property
+    def place(self):
+        return self.truth, self.guess
 
     @property
     def id(self):
@@ -95,7 +98,10 @@ def render_report(model, evidence):
     matrix = confusion_matrix(judged.truth, guesses, len(classes))
     scores = per_class_scores(matrix, classes)
     counts = {name: row["support"] for name, row in scores.items()} if evidence.data else model.info["counts"]
-    cells = _cells(matrix, _choose(judged.truth, guesses, confidences))
+    cells = _cells(matrix)
+    pairs = sorted((cell for cell in cells if cell.truth != cell.guess), key=lambda cell: -cell.count)[:PAIRS]
+    grid = _grid(cells, len(classes)) if len(classes) <= MATRIX_CLASSES else None
+    rows_of = _choose(judged.truth, guesses, confidences, {cell.place for cell in (cells if grid else pairs)})
     order = np.argsort(-confidences, kind="stable")
     worst = order[guesses[order] != judged.truth[order]][:WORST].tolist()
     flagged = evidence.shortcut if evidence.shortcut and evidence.shortcut["flagged"] else None
@@ -109,10 +115,8 @@ def render_report(model, evidence):
         pictures_needed=pictures_needed, unknown=evidence.unknown if evidence.data else model.info.get("unknown"),
         tested=int(judged.tested.sum()), judged=len(guesses),
         advice=advise(classes, counts, matrix, evidence.learning_curve, evidence.shortcut),
-        grid=_grid(cells, len(classes)) if len(classes) <= MATRIX_CLASSES else None,
-        pairs=sorted((cell for cell in cells if cell.truth != cell.guess), key=lambda cell: -cell.count)[:PAIRS],
-        cells=[cell for cell in cells if cell.rows],
-        shown=_show(model, judged, {row for cell in cells for row in cell.rows}, worst, examples),
+        grid=grid, pairs=pairs, cells=[cell for cell in cells if cell.place in rows_of], rows_of=rows_of,
+        shown=_show(model, judged, {row for rows in rows_of.values() for row in rows}, worst, examples),
         worst=worst, flagged=flagged, examples=examples,
         reliability=reliability_chart(measures["reliability"], evidence.reliability_before),
         risk=risk_chart(measures["risk_coverage"]),
@@ -130,29 +134,29 @@ def write_report(model, evidence, path):
     write_page(render_report(model, evidence), path, GENERATOR)
 
 
-def _choose(truth, guesses, confidences):
-    """{(truth, guess): rows} of the pictures shown: the surest mistakes, the least sure right guesses."""
+def _choose(truth, guesses, confidences, places):
+    """{(truth, guess): rows} of pictures to show in these places: the surest mistakes, the least sure right guesses."""
     hits = truth == guesses
     taken: Counter = Counter()
     claims = []
     for row in np.argsort(np.where(hits, confidences, -confidences), kind="stable").tolist():
         cell, hit = (int(truth[row]), int(guesses[row])), bool(hits[row])
-        if taken[cell] < CELL_PICTURES[hit]:
+        if cell in places and taken[cell] < CELL_PICTURES[hit]:
             claims.append((hit, taken[cell], row, cell))
             taken[cell] += 1
     chosen = defaultdict(list)
     for _, _, row, cell in sorted(claims)[:PICTURES]:  # mistakes first, and the first of each cell before any second
         chosen[cell].append(row)
-    return chosen
+    return dict(chosen)
 
 
-def _cells(matrix, chosen):
+def _cells(matrix):
     """The fields of a confusion matrix that hold anything, row by row."""
     totals, cells = matrix.sum(axis=1), []
     for truth, guess in np.argwhere(matrix).tolist():
         count = int(matrix[truth, guess])
         shade = 1 + int(np.searchsorted(SHADES[truth == guess], count / totals[truth], side="right"))
-        cells.append(Cell(truth, guess, count, shade, chosen.get((truth, guess), ())))
+        cells.append(Cell(truth, guess, count, shade))
     return cells
 
 

@@ -215,7 +215,7 @@ def test_thousands_of_mistakes_stay_below_twenty_megabytes(tmp_path, classes):
     skipped = [{"path": "&" * 4_000, "reason": f"reason {number % 500}: {'<' * 200}"} for number in range(5_000)]
     evidence = make_evidence(names, [paths[row % 20] for row in range(6_000)], truth, guesses, skipped=skipped)
     page = render_report(make_model(names), evidence)
-    assert page.count("<img") > 300
+    assert page.count("<img") > 50
     assert len(page.encode()) < 20_000_000
 
 
