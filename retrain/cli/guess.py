@@ -11,6 +11,7 @@ from retrain.cli import FILES_FAILED
 from retrain.cli.shared import AS_JSON, MODEL_DIR, print_json, trust_options
 from retrain.errors import RetrainError
 from retrain.options import GuessOptions, TrustOptions
+from retrain.recipes.explaining import Explainer
 
 TOP_AS_TEXT = 5
 
@@ -53,18 +54,17 @@ def command(paths, model_dir, top, out, as_json, **trust):
 
 def _guesses(classifier, paths, out):
     """Pairs of a Guess and {kind: path} of what explains it; of nothing where no folder for that is named."""
-    explainer = None
-    if out is not None:
-        from retrain.recipes.explaining import Explainer
-
-        explainer = Explainer(classifier, paths, out)
     if paths == ("-",):
         data = sys.stdin.buffer.read()
-        return [explainer.explain_bytes(data) if explainer else (classifier.guess_bytes(data), {})]
+        explained = out is not None and Explainer(classifier, paths, out).explain_bytes(data)
+        return [explained or (classifier.guess_bytes(data), {})]
     files = list(find_pictures(paths))
     if not files:
         raise RetrainError(f"no files under {', '.join(paths)}.", "Name pictures, or folders that hold some.")
-    guesses = explainer.explain_files(files) if explainer else ((guess, {}) for guess in classifier.guess_files(files))
+    if out is None:
+        guesses = ((guess, {}) for guess in classifier.guess_files(files))
+    else:
+        guesses = Explainer(classifier, paths, out).explain_files(files)
     return progress.track(guesses, "Guessing", len(files))
 
 

@@ -25,10 +25,10 @@ def explain_pictures(paths, out, options=ExplainOptions()):  # noqa: B008 - froz
     "original", "heatmap", "segment", "error"}.  Of a bad file all but the path and the error is empty.
     Raises RetrainError.
     """
-    explainer = Explainer(Classifier.load(options.model_dir), paths, out, options.label)
-    files = list(find_pictures(paths))
+    classifier, files = Classifier.load(options.model_dir), list(find_pictures(paths))
     if not files:
         raise RetrainError(f"no files under {', '.join(map(str, paths))}.", "Name pictures, or folders that hold some.")
+    explainer = Explainer(classifier, paths, out, options.label)
     return map(explainer.row, track(explainer.explain_files(files), "Explaining", len(files)))
 
 

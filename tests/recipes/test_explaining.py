@@ -118,10 +118,12 @@ def test_full_disk_is_a_clear_error(picture, model_dir, tmp_path, monkeypatch):
         explain([picture], tmp_path / "out")
 
 
-def test_folder_without_files_is_a_clear_error(model_dir, tmp_path):
+@pytest.mark.parametrize(("name", "message"), [("nothing", "no files under"), ("gone", "there is no file or folder")])
+def test_no_pictures_are_a_clear_error_and_make_no_folder(model_dir, tmp_path, name, message):
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(RetrainError, match="no files under"):
-        explain([tmp_path / "nothing"], tmp_path / "out")
+    with pytest.raises(RetrainError, match=message):
+        explain([tmp_path / name], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
