@@ -54,18 +54,17 @@ def command(paths, model_dir, top, out, as_json, **trust):
 
 def _guesses(classifier, paths, out):
     """Pairs of a Guess and {kind: path} of what explains it; of nothing where no folder for that is named."""
-    if paths == ("-",):
-        data = sys.stdin.buffer.read()
-        explained = out is not None and Explainer(classifier, paths, out).explain_bytes(data)
-        return [explained or (classifier.guess_bytes(data), {})]
-    files = list(find_pictures(paths))
-    if not files:
+    piped = paths == ("-",)
+    files = [] if piped else list(find_pictures(paths))
+    if not files and not piped:
         raise RetrainError(f"no files under {', '.join(paths)}.", "Name pictures, or folders that hold some.")
-    if out is None:
-        guesses = ((guess, {}) for guess in classifier.guess_files(files))
-    else:
-        guesses = Explainer(classifier, paths, out).explain_files(files)
-    return progress.track(guesses, "Guessing", len(files))
+    explainer = None if out is None else Explainer(classifier, paths, out)
+    if piped:
+        data = sys.stdin.buffer.read()
+        return [explainer.explain_bytes(data) if explainer else (classifier.guess_bytes(data), {})]
+    if explainer:
+        return progress.track(explainer.explain_files(files), "Guessing", len(files))
+    return ((guess, {}) for guess in progress.track(classifier.guess_files(files), "Guessing", len(files)))
 
 
 def _print(guess, top, named):
