@@ -9,6 +9,8 @@ from axe_playwright_python.sync_playwright import Axe
 from pages import CURVE, make_evidence, make_model, make_pictures
 from playwright.sync_api import sync_playwright
 
+from retrain.options import TrainOptions
+from retrain.recipes.training import train
 from retrain.report import write_report
 
 CLASSES = ["cat", "dog", "</style><script>alert(1)</script>"]
@@ -51,24 +53,25 @@ def report(tmp_path_factory):
 
 @pytest.fixture
 def open_page(browser, report):
-    """Opens the report.  At the end nothing was requested but it, and nothing was complained of."""
-    requests, complaints, contexts = [], [], []
+    """Opens the report, or another.  At the end no other file was requested, and nothing was complained of."""
+    opened, requests, complaints, contexts = [], [], [], []
 
-    def open_page(fragment="", **options):
+    def open_page(fragment="", url=report, **options):
+        opened.append(url)
         contexts.append(browser.new_context(**options))
         page = contexts[-1].new_page()
         page.on("request", lambda request: requests.append(request.url))
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        page.goto(report + fragment)
+        page.goto(url + fragment)
         return page
 
     yield open_page
     for context in contexts:
         context.close()
     assert not complaints
-    assert {url.partition("#")[0] for url in requests if not url.startswith("data:")} == {report}
+    assert {url.partition("#")[0] for url in requests if not url.startswith("data:")} == set(opened)
 
 
 def shown_cells(page):
@@ -87,6 +90,17 @@ def test_cell_of_the_matrix_opens_its_pictures_on_a_click(open_page):
         page.wait_for_function("image => image.naturalWidth > 0", arg=picture.element_handle())
     page.locator("#cell-0-1").get_by_role("link", name="Close").click()
     assert shown_cells(page) == []
+
+
+@pytest.mark.real
+def test_report_of_photos_is_clickable_and_readable(open_page, real_data, tmp_path):
+    train(real_data / "flowers", TrainOptions(model_dir=tmp_path / "model"))
+    page = open_page(url=(tmp_path / "model" / "report.html").as_uri())
+    mistakes = page.locator(".matrix td[class^=miss] a")
+    assert mistakes.count() > 0
+    mistakes.first.click()
+    assert len(shown_cells(page)) == 1
+    assert Axe().run(page, options={"runOnly": RULES}).response["violations"] == []
 
 
 def test_cells_open_and_close_by_keyboard_alone(open_page):
