@@ -47,14 +47,14 @@ class Limits:
     """
 
     confidences: np.ndarray = field(default_factory=_none)  # float32 (n,), sorted: of the true class
-    scores: np.ndarray = field(default_factory=_none)  # float32 (m,), sorted: how known each picture is
+    scores: np.ndarray = field(default_factory=_none)  # float32 (m,), sorted: how known each picture guessed right is
 
     def confidence(self, coverage):
         """The labels of at least this confidence hold the true one in that share of pictures (LAC sets)."""
         return _lower_limit(self.confidences, 1 - coverage, f"a coverage of {coverage:g}")
 
     def score(self, reject_rate):
-        """At most that share of known pictures has a score below this one."""
+        """At most that share of pictures guessed right has a score below this one."""
         return _lower_limit(self.scores, reject_rate, f"a reject rate of {reject_rate:g}")
 
 

@@ -32,9 +32,8 @@ OURS = re.compile(r"model\.json|head\.npz|trust\.npz|report\.html|backbone\d*\.t
 class Model:
     """Everything that guessing needs.
 
-    detector: tells the unknown; None where there were too few pictures.  reject_rate: the share of known pictures that
-    it may call unknown.  learned: uint64 (n,), sorted, the first eight bytes of the sha256 of each learned file.
-    info: what else is worth keeping (metrics, counts, options, versions).
+    detector: tells the unknown; None where there were too few pictures.  reject_rate: the share of pictures guessed
+    right that it may call unknown.  learned: the `learned_marks`.  info: what else is worth keeping (metrics, counts, options, versions).
     """
 
     classes: list[str]

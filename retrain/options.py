@@ -41,7 +41,7 @@ class TrainOptions(DataOptions):
     quality: str = "fast"  # a key of QUALITIES
     backbone: str | None = None  # overrides quality; several joined by +
     seed: int = 0  # deals the folds of cross-validation
-    reject_rate: float = 0.05  # share of known pictures that guess and sort may call unknown; 0: they call none so
+    reject_rate: float = 0.05  # share of pictures guessed right that guess and sort may call unknown; 0: none
     report: bool = True
 
 
@@ -57,7 +57,7 @@ class TrustOptions:
     """From where on a guess counts."""
 
     threshold: float = 0.0  # below this confidence a picture is unknown
-    reject_rate: float | None = None  # share of known pictures that may be called unknown; None: as trained; 0: none is
+    reject_rate: float | None = None  # share of pictures guessed right that may be called unknown; None: as trained
     coverage: float | None = None  # share of pictures whose candidates hold the true label; None: no candidates
 
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from retrain.calibrate import TEMPERATURES, fit_temperature
+from retrain.calibrate import TEMPERATURES, Limits, fit_temperature
+from retrain.errors import RetrainError
 from retrain.metrics import expected_calibration_error, softmax
 
 RANDOM = np.random.default_rng(0)
@@ -44,3 +45,31 @@ def test_temperature_stays_within_bounds(right):
 def test_no_rows_is_an_error():
     with pytest.raises(ValueError, match="no rows"):
         fit_temperature(np.empty((0, 3), np.float32), np.empty(0, int))
+
+
+def sorted_values(count):
+    return np.sort(np.random.default_rng(count).random(count)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("count", "coverage"), [(19, 0.95), (99, 0.99), (9, 0.9), (4, 0.8), (1, 0.5)])
+def test_limit_is_given_from_just_so_many_pictures_on(count, coverage):
+    assert Limits(sorted_values(count)).confidence(coverage) == sorted_values(count)[0]
+    assert Limits(scores=sorted_values(count)).score(1 - coverage) == sorted_values(count)[0]
+    with pytest.raises(RetrainError, match=f"on {count - 1} pictures, {count} are needed"):
+        Limits(sorted_values(count - 1)).confidence(coverage)
+    with pytest.raises(RetrainError, match="reject rate"):
+        Limits(scores=sorted_values(count - 1)).score(1 - coverage)
+
+
+@pytest.mark.parametrize("count", [20, 37, 100])
+@pytest.mark.parametrize("coverage", [0.6, 0.8, 0.9])
+def test_coverage_is_kept_in_the_mean(count, coverage):
+    draws = np.random.default_rng(0).random((4_000, count + 1)).astype(np.float32)
+    kept = [new >= Limits(np.sort(known)).confidence(coverage) for *known, new in draws]
+    assert coverage - 0.02 < np.mean(kept) < coverage + 1 / (count + 1) + 0.02
+
+
+@pytest.mark.parametrize("share", [0, 1, -1, 2])
+def test_limit_of_an_impossible_share_is_refused(share):
+    with pytest.raises(RetrainError, match="out of range"):
+        Limits(scores=sorted_values(50)).score(share)

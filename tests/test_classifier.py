@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from retrain import Classifier, TrainOptions, train
 from retrain.backbones import Backbone
+from retrain.calibrate import Limits
 from retrain.classifier import find_pictures
 from retrain.errors import RetrainError
 from retrain.images import decode
@@ -77,6 +79,62 @@ def test_below_the_threshold_a_picture_is_unknown(trained, picture, threshold, u
     guess = Classifier.load(trained / "model", TrustOptions(threshold)).guess_file(picture)
     assert guess.unknown is unknown
     assert guess.label  # the nearest class, even so
+
+
+@pytest.fixture
+def noise(tmp_path):
+    """A picture of nothing that was ever learned."""
+    path = tmp_path / "noise.png"
+    Image.frombytes("RGB", (96, 96), np.random.default_rng(0).bytes(3 * 96 * 96)).save(path)
+    return path
+
+
+def test_picture_unlike_all_that_was_learned_is_unknown(trained, picture, noise):
+    guesses = list(Classifier.load(trained / "model").guess([picture, noise]))
+    assert [guess.unknown for guess in guesses] == [False, True]
+    assert guesses[1].label
+
+
+def test_reject_rate_of_0_rejects_nothing(trained, noise):
+    assert not Classifier.load(trained / "model", TrustOptions(reject_rate=0)).guess_file(noise).unknown
+
+
+def test_higher_reject_rate_rejects_more_known_pictures(trained, sample):
+    classifiers = [Classifier.load(trained / "model", TrustOptions(reject_rate=rate)) for rate in (0.02, 0.3, 0.7)]
+    shares = [np.mean([guess.unknown for guess in each.guess([sample])]) for each in classifiers]
+    assert shares[0] < shares[1] < shares[2]
+
+
+def test_promise_that_the_model_cannot_keep_is_refused(trained):
+    for trust in (TrustOptions(coverage=0.999), TrustOptions(reject_rate=0.001)):
+        with pytest.raises(RetrainError, match="999 are needed") as caught:
+            Classifier.load(trained / "model", trust)
+        assert "Ask for less" in caught.value.hint
+
+
+def test_model_of_few_pictures_calls_nothing_unknown(data, noise):
+    train(data, TrainOptions(report=False))
+    assert not Classifier.load().guess_file(noise).unknown
+
+
+def test_candidates_hold_the_labels_above_the_limit_best_first(classifier, picture):
+    limits = Limits(np.full(100, 1e-12, np.float32))
+    wide = Classifier(replace(classifier.model, limits=limits), TrustOptions(coverage=0.9, reject_rate=0))
+    guess = wide.guess_file(picture)
+    assert guess.candidates == [label for label, score in guess.scores.items() if score >= 1e-12]
+    assert guess.candidates[0] == guess.label
+    assert not guess.unknown
+
+
+def test_picture_without_candidates_is_unknown(classifier, picture):
+    limits = Limits(np.full(100, 1.01, np.float32))
+    strict = Classifier(replace(classifier.model, limits=limits), TrustOptions(coverage=0.9, reject_rate=0))
+    guess = strict.guess_file(picture)
+    assert (guess.candidates, guess.unknown) == ([], True)
+
+
+def test_no_candidates_are_named_unasked(classifier, picture):
+    assert classifier.guess_file(picture).candidates is None
 
 
 def test_bad_file_is_a_guess_with_an_error(classifier, picture, tmp_path):

@@ -12,6 +12,7 @@ from retrain.bottlenecks import Store, embed_files
 from retrain.dataset import find_dataset
 from retrain.head import normalize, search_C
 from retrain.images import decode, read
+from retrain.metrics import auroc
 
 pytestmark = [
     pytest.mark.real,
@@ -60,6 +61,24 @@ def test_superheroes_are_told_apart(real_data, folder):
     assert {path.name: label for path, label in guesses.items() if label != path.parent.name} == {}
     assert len(guesses) == 24
     assert {guesses[photos / "test" / "elsa" / name] for name in ("imagesfg.jpg", "imagesff.jpg")} == {"elsa"}
+    stranger, *_ = Classifier.load(model_dir).guess([photos / "unknown"])
+    assert stranger.unknown
+
+
+def test_photos_of_other_things_are_unknown(real_data, flowers, folder):
+    classifier = Classifier.load(folder / "fast")
+    known, strange = (
+        classifier.known_scores(np.concatenate([classifier.embed(decode(read(path))) for path in sorted(paths)]))
+        for paths in ((real_data / "flowers" / "test").rglob("*.jpg"), (real_data / "imagenet").glob("*.jpg"))
+    )
+    assert auroc(known, strange) >= 0.97
+
+
+def test_limits_hold_on_photos_kept_apart(real_data, flowers, folder):
+    options = EvaluateOptions(model_dir=folder / "fast", coverage=0.9, reject_rate=0.05)
+    found = evaluate(real_data / "flowers" / "test", options)
+    assert found["candidates"]["coverage_interval"][0] <= 0.9 <= found["candidates"]["coverage_interval"][1]
+    assert found["learned"] == 0
 
 
 def test_training_from_nothing_gives_the_same_head_again(real_data, tmp_path):

@@ -40,7 +40,7 @@ def trust_options(command):
         ),
         click.option(
             "--reject-rate", type=click.FloatRange(0, 1, max_open=True), metavar="SHARE",
-            help="Call at most this share of known pictures unknown; 0: none.  [default: as trained, 0.05]",
+            help="Call at most this share of the pictures guessed right unknown; 0: none.  [default: as trained, 0.05]",
         ),
         click.option(
             "--coverage", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",

@@ -24,7 +24,7 @@ WEAKEST = 12  # classes listed where there are more
 )
 @click.option(
     "--reject-rate", type=click.FloatRange(0, 1, max_open=True), default=TrainOptions.reject_rate, show_default=True,
-    metavar="SHARE", help="Let guess and sort call at most this share of known pictures unknown.",
+    metavar="SHARE", help="Of the pictures guessed right, let guess and sort call at most this share unknown.",
 )  # fmt: skip
 @click.option(
     "--report/--no-report", default=TrainOptions.report,

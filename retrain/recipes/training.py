@@ -103,11 +103,18 @@ def fit(names, backbones, embeddings, labels, groups, options):
         truth = labels[search.rows]
         model.temperature = fit_temperature(search.logits, truth)
         confidences = softmax(search.logits / np.float32(model.temperature))[np.arange(len(truth)), truth]
-        some = stratified_sample(labels[search.sample], [groups[row] for row in search.sample])
-        rows = search.sample[some]
-        model.detector, scores = cross_fit(embeddings[rows], labels[rows], search.folds[some])
+        model.detector, scores = _fit_detector(search, embeddings, labels, groups)
         model.limits = Limits(np.sort(confidences), np.sort(scores))
     return model, search
+
+
+def _fit_detector(search, embeddings, labels, groups):
+    """Detector, and the scores of pictures that were judged right: to call another one unknown loses nothing."""
+    chosen = stratified_sample(labels[search.sample], [groups[row] for row in search.sample])
+    rows, folds = search.sample[chosen], search.folds[chosen]
+    detector, scores = cross_fit(embeddings[rows], labels[rows], folds)
+    right = search.rows[search.logits.argmax(axis=1) == labels[search.rows]]
+    return detector, scores[np.isin(rows[folds >= 0], right)] if detector else scores
 
 
 def store_path(model_dir):

@@ -117,6 +117,49 @@ def test_guess_below_threshold_is_unknown(run, picture, model_dir):
     assert out.startswith(b"unknown; nearest:\n")
 
 
+def test_guess_names_the_candidates_of_an_ambiguous_picture(run, sample, model_dir):
+    _, out, _ = run("guess", sample, "--coverage", "0.98", "--reject-rate", "0", "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    several = [row for row in rows if len(row["candidates"]) > 1]
+    assert several, "the drawn pictures are all too easy"
+    _, out, _ = run("guess", several[0]["path"], "--coverage", "0.98", "--reject-rate", "0")
+    assert out.decode().startswith(f"ambiguous: {', '.join(several[0]['candidates'])}\n")
+
+
+@pytest.mark.parametrize("option", ["--coverage", "--reject-rate"])
+@pytest.mark.parametrize("command", ["guess", "sort", "evaluate"])
+def test_promise_that_cannot_be_kept_is_one_clear_error(run, sample, model_dir, tmp_path, command, option):
+    share = "0.999" if option == "--coverage" else "0.001"
+    paths = [sample, tmp_path / "sorted"] if command == "sort" else [sample]
+    assert is_one_clear_error(run(command, *paths, option, share), "cannot be promised")
+
+
+def test_train_measures_the_unknown_on_a_folder_of_it(run, sample, tmp_path):
+    shutil.copytree(sample, tmp_path / "data")
+    (tmp_path / "data" / "boat").rename(tmp_path / "data" / "_unknown")
+    code, out, _ = run("train", tmp_path / "data", "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert "boat" not in result["classes"] and "_unknown" not in result["classes"]
+    assert result["unknown"]["images"] == 24
+    assert result["unknown"]["auroc"] > 0.6
+    _, out, _ = run("train", tmp_path / "data")
+    assert b"(AUROC)" in out and b"(FPR95)" in out
+
+
+def test_train_says_where_pictures_are_too_few_to_tell_the_unknown(run, data):
+    _, out, _ = run("train", data)
+    assert b"Too few pictures to tell the unknown" in out
+
+
+def test_train_ends_with_a_verdict(run, sample):
+    _, out, _ = run("train", sample)
+    lines = out.decode().splitlines()
+    assert any(line.startswith("class ") and "recall" in line for line in lines)
+    assert sum(line.startswith(("boat ", "fish ", "house ", "sun ", "tree ")) for line in lines) == 5
+    assert any(line.startswith("- ") for line in lines)
+
+
 def test_guess_of_a_bad_file_goes_on_and_exits_with_3(run, picture, model_dir, tmp_path):
     (tmp_path / "bad.jpg").write_text("words")
     code, out, err = run("guess", "--json", tmp_path / "bad.jpg", picture)

@@ -39,10 +39,11 @@ class FakeClassifier:
         for path in paths:
             content = path.read_bytes() if path.is_file() else b""
             label = content.partition(b" ")[0].decode("latin1")
-            if label in ("elsa", "darth-vader", "unknown"):
-                unknown = label == "unknown"
-                label = "elsa" if unknown else label.replace("-", " ")
-                yield Guess(str(path), label, 0.99621, {label: 0.99621}, unknown)
+            if label in ("elsa", "darth-vader", "unknown", "ambiguous"):
+                unknown, ambiguous = label == "unknown", label == "ambiguous"
+                label = "elsa" if unknown or ambiguous else label.replace("-", " ")
+                candidates = list(self.labels) if ambiguous else [label]
+                yield Guess(str(path), label, 0.99621, {label: 0.99621}, unknown, candidates)
             else:
                 yield Guess(str(path), error="not_an_image (the content is text/plain)")
 
@@ -129,6 +130,14 @@ SORTED = {
     "_unknown/who.png": b"unknown 4",
     "_error/notes.txt": b"a list",
 }
+
+
+def test_picture_of_several_candidates_goes_to_ambiguous(tmp_path):
+    write(tmp_path / "in" / "both.jpg", "ambiguous picture")
+    write(tmp_path / "in" / "one.jpg", "elsa picture")
+    result = sort(tmp_path / "in", tmp_path / "out", coverage=0.9)
+    assert (result["ambiguous"], result["sorted"]) == (1, {"elsa": 1, "darth vader": 0})
+    assert set(files(tmp_path / "out", hidden=False)) == {"_ambiguous/both.jpg", "elsa/one.jpg"}
 
 
 @pytest.mark.parametrize("mode", MODES)
