@@ -50,6 +50,8 @@ def _trial(embeddings, labels, groups, names, seed, fold):
     probabilities = Classifier(model).probabilities_of(unseen)
     sets = [Classifier(model, TrustOptions(coverage=share)).candidates_of(probabilities) for share in COVERAGES]
     strict = [Classifier(model, TrustOptions(reject_rate=share)) for share in REJECT_RATES]
+    rejected = [classifier.unknown(unseen, probabilities) for classifier in strict]
+    right = probabilities.argmax(axis=1) == truth
     return {
         "seed": seed,
         "truth": truth,
@@ -57,7 +59,8 @@ def _trial(embeddings, labels, groups, names, seed, fold):
         "after": probabilities,
         "covered": [candidates[np.arange(len(truth)), truth].mean() for candidates in sets],
         "sizes": [candidates.sum(axis=1).mean() for candidates in sets],
-        "rejected": [classifier.unknown(unseen, probabilities).mean() for classifier in strict],
+        "rejected": [row.mean() for row in rejected],
+        "lost": [row[right].mean() for row in rejected],
     }
 
 
@@ -79,7 +82,11 @@ def _calibration_rows(trials):
 def _limit_rows(trials):
     """Shares reached beside those asked for, over all ways to leave a fifth out."""
     rows = []
-    for key, what, shares in [("covered", "coverage", COVERAGES), ("rejected", "known called unknown", REJECT_RATES)]:
+    for key, what, shares in [
+        ("covered", "coverage", COVERAGES),
+        ("lost", "guessed right, yet called unknown", REJECT_RATES),
+        ("rejected", "known, yet called unknown", REJECT_RATES),
+    ]:
         for number, share in enumerate(shares):
             reached = [trial[key][number] for trial in trials]
             rows.append({"what": f"{what}, {share:g} asked", **_spread(reached)})

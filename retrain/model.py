@@ -33,7 +33,8 @@ class Model:
     """Everything that guessing needs.
 
     detector: tells the unknown; None where there were too few pictures.  reject_rate: the share of pictures guessed
-    right that it may call unknown.  learned: the `learned_marks`.  info: what else is worth keeping (metrics, counts, options, versions).
+    right that it may call unknown.  learned: the `learned_marks`.  info: what else is worth keeping (metrics, counts,
+    options, versions).
     """
 
     classes: list[str]

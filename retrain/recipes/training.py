@@ -14,14 +14,14 @@ import numpy as np
 from retrain.calibrate import Limits, fit_temperature
 from retrain.dataset import TESTING, legacy_label
 from retrain.errors import RetrainError
-from retrain.head import Search, fit_head, require_scikit_learn, search_C, stratified_sample
+from retrain.head import Search, few_threads, fit_head, require_scikit_learn, search_C, stratified_sample
 from retrain.metrics import softmax
 from retrain.model import Model, check_writable, learned_marks, save_model
 from retrain.options import QUALITIES, TrainOptions, default_model_dir
 from retrain.recipes.judging import judge
 from retrain.recipes.preparing import prepare
 from retrain.report import render_report
-from retrain.unknown import cross_fit
+from retrain.unknown import AXES, cross_fit
 
 TOO_LONG = "confusion", "reliability", "risk_coverage"  # for model.json; the report shows them
 
@@ -112,7 +112,8 @@ def _fit_detector(search, embeddings, labels, groups):
     """Detector, and the scores of pictures that were judged right: to call another one unknown loses nothing."""
     chosen = stratified_sample(labels[search.sample], [groups[row] for row in search.sample])
     rows, folds = search.sample[chosen], search.folds[chosen]
-    detector, scores = cross_fit(embeddings[rows], labels[rows], folds)
+    with few_threads(len(rows) * embeddings.shape[1] * AXES):
+        detector, scores = cross_fit(embeddings[rows], labels[rows], folds)
     right = search.rows[search.logits.argmax(axis=1) == labels[search.rows]]
     return detector, scores[np.isin(rows[folds >= 0], right)] if detector else scores
 
