@@ -248,7 +248,7 @@ def test_unknown_figures_are_shown_where_they_were_measured(pets):
     }  # fmt: skip
     assert "was not measured" in page_of(pets).text
     text = page_of(replace(pets, data="photos", unknown=measured)).text
-    assert "80 pictures that were judged" in text
+    assert "80 such pictures that were judged" in text
     few = replace(pets, data="photos", unknown=measured | {"calibrated_on": 7})
     assert "calls no picture unknown: 7 pictures are too few" in page_of(few).text
     assert "0.981" in text and "of 7 in _unknown/" in text and "at most 5.0 % may be called unknown" in text
