@@ -13,7 +13,7 @@ from benchmarks.photos import find_photos
 
 NAMES = [
     "train", "embedding", "guess", "retrain_cached", "sort", "memory", "scale", "duplicates", "labels", "trust",
-    "explain", "frontier",
+    "odd", "explain", "frontier",
 ]  # fmt: skip
 
 

@@ -88,6 +88,12 @@ class ExplainOptions:
 
 
 @dataclass(frozen=True)
+class OddOptions:
+    model_dir: str | Path | None = None
+    label: str | None = None  # what the others are; None: they are compared with one another
+
+
+@dataclass(frozen=True)
 class SampleOptions:
     per_class: int = 60  # pictures
     size: int = 256  # px, square

@@ -26,7 +26,7 @@ in_two_seconds() {
 # find_image COMMAND: set `stage` to the smallest stage of the Dockerfile that can do it, and `image` to its name.
 find_image() {
   case $1 in
-    guess | sort | explain | report) stage=guess ;;
+    guess | sort | explain | report | odd) stage=guess ;;
     *) if gpu_is_offered; then stage=gpu; else stage=full; fi ;;
   esac
   image=${RETRAIN_IMAGE:-retrain}:$stage
@@ -162,7 +162,7 @@ add_mounts() {
   read_options ${options[@]+"${options[@]}"}
   [ -n "$model" ] || [ ! -L "$files/model" ] || model=$files/model
   case $command-$model in
-    guess-* | sort-* | explain-* | report-*) ;;
+    guess-* | sort-* | explain-* | report-* | odd-*) ;;
     train- | export- | clean-*) adds_to "$files" ;;
     train-* | export-* | evaluate-?*) beside_model ;;
     *) writes "$files" ;;

@@ -44,6 +44,13 @@ def test_explaining_is_light(picture, model_dir, tmp_path, command):
     assert not loaded & HEAVY
 
 
+@pytest.mark.parametrize("options", [[], ["--label", "sun"]])
+def test_odd_is_light(sample, model_dir, options):
+    loaded, code = modules(RUN, "odd", sample / "sun", *options)
+    assert code == 0
+    assert not loaded & HEAVY
+
+
 def test_train_needs_no_tensorflow(sample):
     loaded, code = modules(RUN, "train", sample)
     assert code == 0

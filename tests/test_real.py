@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrain import Classifier, EvaluateOptions, TrainOptions, evaluate, train
-from retrain.backbones import load_backbone
+from retrain import Classifier, EvaluateOptions, TrainOptions, evaluate, find_odd_one_out, train
+from retrain.backbones import find_spec, generic_mean, load_backbone
 from retrain.bottlenecks import Store, embed_files
 from retrain.dataset import find_dataset
 from retrain.head import normalize, search_C
 from retrain.images import decode, read
 from retrain.metrics import auroc
+from retrain.odd import doubts, find_odd, place
+from retrain.recipes.odd_one_out import BACKBONES
 
 pytestmark = [
     pytest.mark.real,
@@ -72,6 +74,55 @@ def test_photos_of_other_things_are_unknown(real_data, flowers, folder):
         for paths in ((real_data / "flowers" / "test").rglob("*.jpg"), (real_data / "imagenet").glob("*.jpg"))
     )
     assert auroc(known, strange) >= 0.97
+
+
+@pytest.fixture(scope="module")
+def strangers(real_data):
+    """Photos of other things than flowers that the generic means do not know."""
+    return sorted((real_data / "imagenet").glob("*.jpg"))[1::2]
+
+
+@pytest.fixture(scope="module")
+def sets_of_six(real_data, strangers, folder):
+    """Embeddings of flowers/test and of strangers, and function (kind, seed) -> 500 sets of rows, the odd one last."""
+    dataset = find_dataset(real_data / "flowers" / "test")
+    labels = np.array([*dataset.labels, *[-1] * len(strangers)])
+    with Store(folder / "odd.sqlite") as store:
+        parts = embed_files([*dataset.paths, *strangers], [load_backbone(name) for name in BACKBONES], store).embeddings
+
+    def draw(kind, seed):
+        generator = np.random.default_rng(seed)
+        for _ in range(500):
+            alike = generator.choice(np.flatnonzero(labels == generator.integers(5)), 6, replace=False)
+            others = {"far": labels < 0, "near": (labels >= 0) & (labels != labels[alike[0]])}
+            odd = alike[5] if kind == "none" else generator.choice(np.flatnonzero(others[kind]))
+            yield np.array([*alike[:5], odd])
+
+    return parts, labels, draw
+
+
+def test_a_stranger_among_flowers_is_odd_without_a_model(sets_of_six):
+    parts, _, draw = sets_of_six
+    rows = place(parts, [generic_mean(find_spec(name)) for name in BACKBONES])
+    found = [find_odd(rows[six]) for six in draw("far", 0)]
+    assert np.mean([scores.argmax() == 5 for _, scores in found]) >= 0.97
+    assert np.mean([odd[:1] == [5] for odd, _ in found]) >= 0.88
+    assert np.mean([bool(find_odd(rows[six])[0]) for six in draw("none", 1)]) <= 0.1
+
+
+def test_another_flower_is_odd_to_a_model_that_knows_them(sets_of_six, flowers, folder):
+    parts, labels, draw = sets_of_six
+    classifier = Classifier.load(folder / "fast")
+    embeddings = normalize(parts[:1])
+    confidences, known = classifier.probabilities_of(embeddings), classifier.known_scores(embeddings)
+    limits = classifier.model.limits.scores
+    first = [doubts(confidences[six, labels[six[0]]], known[six], limits).argmax() == 5 for six in draw("near", 0)]
+    assert np.mean(first) >= 0.93
+
+
+def test_a_stranger_among_daisies_is_named(strangers, real_data):
+    daisies = sorted((real_data / "flowers" / "test" / "daisy").iterdir())[:5]
+    assert find_odd_one_out([*daisies, strangers[0]])["odd"] == [str(strangers[0])]
 
 
 def test_limits_hold_on_photos_kept_apart(real_data, flowers, folder):

@@ -1,18 +1,22 @@
 """Where a backbone's LiteRT file is: in this package, in the container image, or built once into the user's cache."""
 
 import hashlib
+import io
 import sys
 import tempfile
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 from platformdirs import user_cache_path
 
 from retrain.errors import RetrainError
 
 BUILD_VERSION = 1  # bump when the same weights are built into another file
 SHIPPED = resources.files("retrain.backbones") / "shipped"
+GENERIC_MEANS = "generic-means.npz"
+GENERIC_MEANS_SHA256 = "66d8f10cbdafcc92bbe136ca6a0126fbee700ec1db7dc288c5e3160857672ee9"
 INSTALLED = Path(sys.prefix) / "share/retrain/backbones"  # built into a container image
 
 
@@ -28,6 +32,18 @@ def litert_file(spec):
             raise RetrainError(f"{path} is missing or damaged.", "Install retrain again.")
         return path
     return find_cached(spec) or build(spec)
+
+
+def generic_mean(spec):
+    """Mean of `retrain.unknown.features` over photos of all sorts of things, float32 (D,), of a shipped backbone.
+
+    `python -m benchmarks.generic_means` makes the file.
+    """
+    content = (SHIPPED / GENERIC_MEANS).read_bytes() if (SHIPPED / GENERIC_MEANS).is_file() else b""
+    if hashlib.sha256(content).hexdigest() != GENERIC_MEANS_SHA256:
+        raise RetrainError(f"{SHIPPED / GENERIC_MEANS} is missing or damaged.", "Install retrain again.")
+    with np.load(io.BytesIO(content), allow_pickle=False) as means:
+        return means[spec.name].astype(np.float32)
 
 
 def find_cached(spec):

@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": "Measure a model on pictures it has not seen.",
     "report": "Open the page that shows how good a model is.",
     "explain": "Show what on pictures speaks for their label.",
+    "odd": "Find the picture that does not belong with the others.",
     "clean": "Find pictures that harm a training: copies, wrong labels, damaged or dark ones.",
     "export": "Write the split and cropped pictures for use elsewhere.",
     "sample": "Draw a small labelled picture set to try things on.",

@@ -1,7 +1,6 @@
 """Explain: what on a picture speaks for its label, as a heat map over it and as the part of it that is hot."""
 
 import os
-from difflib import get_close_matches
 from pathlib import Path
 
 from retrain.classifier import Classifier, Guess, find_pictures
@@ -40,7 +39,7 @@ class Explainer:
         self.classifier, self.out, self.label = classifier, Path(out), label
         self._names = Names()
         if label is not None:
-            _require_label(label, classifier.labels)
+            classifier.require_label(label)
         _require_apart(self.out, paths)
         try:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -104,12 +103,6 @@ class Explainer:
 
     def _unwritable(self, error):
         return RetrainError(f"cannot write to {self.out}: {error.strerror}.", "Name a folder that you may write to.")
-
-
-def _require_label(label, labels):
-    if label not in labels:
-        near = get_close_matches(label, labels, n=3, cutoff=0.4)
-        raise RetrainError(f"the model has no label {label!r}.", f"It has {', '.join(near or labels[:10])}.")
 
 
 def _require_apart(out, paths):

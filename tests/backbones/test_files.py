@@ -3,10 +3,11 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 import retrain.tf
-from retrain.backbones import BACKBONES, find_spec, load_backbone
+from retrain.backbones import BACKBONES, find_spec, generic_mean, load_backbone
 from retrain.backbones import files as backbone_files
 from retrain.backbones.files import cache_folder, find_cached, litert_file
 from retrain.errors import RetrainError
@@ -44,6 +45,24 @@ def test_damaged_shipped_file_is_a_clear_error(tmp_path, monkeypatch, content):
         (tmp_path / "efficientnet-lite0.tflite").write_bytes(content)
     with pytest.raises(RetrainError, match=r"efficientnet-lite0\.tflite") as caught:
         load_backbone("efficientnet-lite0")
+    assert caught.value.hint == "Install retrain again."
+
+
+@pytest.mark.parametrize("spec", SHIPPED, ids=lambda spec: spec.name)
+def test_generic_mean_is_that_of_features(spec):
+    mean = generic_mean(spec)
+    assert mean.shape == (spec.embedding_size,)
+    assert mean.dtype == np.float32
+    assert 0.5 < np.linalg.norm(mean) < 1  # the mean of vectors of length 1 that point about the same way
+
+
+@pytest.mark.parametrize("content", [b"", b"something else", None])
+def test_damaged_generic_means_are_a_clear_error(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(backbone_files, "SHIPPED", tmp_path)
+    if content is not None:
+        (tmp_path / backbone_files.GENERIC_MEANS).write_bytes(content)
+    with pytest.raises(RetrainError, match=r"generic-means\.npz") as caught:
+        generic_mean(SHIPPED[0])
     assert caught.value.hint == "Install retrain again."
 
 

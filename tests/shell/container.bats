@@ -284,6 +284,17 @@ $model"; do
   mounted "ro $here/tf_files" "ro $here/models/flowers"
 }
 
+@test "odd reads the pictures and the model, with the small image" {
+  "$project/odd.sh" tree image.jpg holiday
+  called_with odd --label=tree -- image.jpg holiday
+  mounted "ro $here" "ro $here/holiday" "ro $here/tf_files"
+  [ "$(cat "$RECORD.image")" = retrain:guess ]
+  rm -r tf_files
+  retrain odd holiday
+  mounted "ro $here/holiday"
+  [ ! -e tf_files ]
+}
+
 @test "clean reads the data and keeps its plan in tf_files; what it moves or puts back it writes" {
   rm -r tf_files
   for _ in 1 2; do

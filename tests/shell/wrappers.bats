@@ -70,6 +70,34 @@ setup() {
   [ "$(cat "$RECORD.tf_files")" = unset ]
 }
 
+@test "odd.sh takes a first argument that is no file for a label" {
+  : >a.jpg
+  "$project/odd.sh" tree a.jpg b.jpg
+  called_with odd --label=tree -- a.jpg b.jpg
+  "$project/odd.sh" a.jpg b.jpg c.jpg
+  called_with odd -- a.jpg b.jpg c.jpg
+  "$project/odd.sh" --json tree a.jpg
+  called_with odd --label=tree --json -- a.jpg
+  "$project/odd.sh" --label tree a.jpg
+  called_with odd --label tree -- a.jpg
+  for name in "${hostile_names[@]}"; do
+    "$project/odd.sh" -- "$name" a.jpg
+    called_with odd "--label=$name" -- a.jpg
+  done
+  run -2 "$project/odd.sh" --json
+  nothing_named_pwned
+}
+
+@test "odd.sh takes a file, a folder or a link that leads nowhere for a picture" {
+  mkdir holiday
+  ln -s nowhere dangling.jpg
+  for name in "${hostile_names[@]}"; do : >"./$name"; done
+  for name in holiday dangling.jpg "${hostile_names[@]}"; do
+    "$project/odd.sh" -- "$name" b.jpg
+    called_with odd -- "$name" b.jpg
+  done
+}
+
 @test "train.sh trains on data in TF_FILES" {
   "$project/train.sh"
   called_with train -- tf_files/data
