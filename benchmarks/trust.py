@@ -44,7 +44,7 @@ def _trial(embeddings, labels, groups, names, seed, fold):
     """What a model learned without one fold says of it."""
     folds = make_folds(labels, groups, seed)
     learned, held_out = folds != fold, folds == fold
-    model, _ = fit(names, [], embeddings[learned], labels[learned], _of(groups, learned), TrainOptions())
+    model, *_ = fit(names, [], embeddings[learned], labels[learned], _of(groups, learned), TrainOptions())
     truth, unseen = labels[held_out], embeddings[held_out]
     logits = model.head.logits(unseen)
     probabilities = Classifier(model).probabilities_of(unseen)
@@ -118,7 +118,7 @@ def _compare(embeddings, labels, groups, unknown, names):
     folds, found = make_folds(labels, groups), {}
     for fold in range(FOLDS):
         learned, held_out = folds != fold, folds == fold
-        model, _ = fit(names, [], embeddings[learned], labels[learned], _of(groups, learned), TrainOptions())
+        model, *_ = fit(names, [], embeddings[learned], labels[learned], _of(groups, learned), TrainOptions())
         score = _methods(model, embeddings[learned])
         known, strange = score(embeddings[held_out]), score(unknown)
         for name, values in (strange | _sums(strange, known)).items():

@@ -14,6 +14,7 @@ _HOMES = {
     "Classifier": "retrain.classifier",
     "RetrainError": "retrain.errors",
     "TrainOptions": "retrain.options",
+    "TrustOptions": "retrain.options",
     "EvaluateOptions": "retrain.options",
     "ExportOptions": "retrain.options",
     "SortOptions": "retrain.options",

@@ -8,6 +8,7 @@ import numpy as np
 from retrain.errors import RetrainError
 
 ROUNDING = 1e-9  # 1 - 0.9 is not quite 0.1
+SMALLEST = 1e-6  # share that a limit can be asked for
 TEMPERATURES = (0.05, 20.0)  # searched within
 
 
@@ -51,25 +52,25 @@ class Limits:
 
     def confidence(self, coverage):
         """The labels of at least this confidence hold the true one in that share of pictures (LAC sets)."""
-        return _lower_limit(self.confidences, 1 - coverage, f"a coverage of {coverage:g}")
+        return _lower_limit(self.confidences, 1 - coverage, f"a coverage of {coverage:g}", "Ask for less")
 
     def score(self, reject_rate):
-        """At most that share of pictures guessed right has a score below this one."""
-        return _lower_limit(self.scores, reject_rate, f"a reject rate of {reject_rate:g}")
+        """About that share of pictures guessed right has a score below this one."""
+        return _lower_limit(self.scores, reject_rate, f"a reject rate of {reject_rate:g}", "Ask for more")
 
 
 def pictures_needed(share):
-    """So many pictures are needed for a limit that at most this share of them falls short of."""
-    return math.ceil(1 / share - ROUNDING) - 1 if share > 0 else 0
+    """So many pictures are needed for a limit that at most this share of them falls short of; 0 for a share of 0."""
+    return math.ceil(1 / share - ROUNDING) - 1 if share else 0
 
 
-def _lower_limit(values, share, what):
-    if not 0 < share < 1:
-        raise RetrainError(f"{what} is out of range.", "Ask for a share between 0 and 1.")
+def _lower_limit(values, share, what, advice):
+    if not SMALLEST <= share <= 1 - SMALLEST:
+        raise RetrainError(f"{what} is out of range.", f"Ask for a share between {SMALLEST:g} and {1 - SMALLEST:g}.")
     needed = pictures_needed(share)
     if len(values) < needed:
         raise RetrainError(
             f"{what} cannot be promised: the model was calibrated on {len(values)} pictures, {needed} are needed.",
-            "Ask for less, or train on more pictures.",
+            f"{advice}, or train on more pictures." if len(values) else "Train again, on more pictures.",
         )
-    return float(values[math.floor(share * (len(values) + 1) + ROUNDING) - 1])
+    return float(values[min(math.floor(share * (len(values) + 1) + ROUNDING), len(values)) - 1])

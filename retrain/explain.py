@@ -5,7 +5,6 @@ from PIL import Image
 
 from retrain.backbones import find_spec
 
-SAME = 0.05  # relative; int8 rounds the pooled vector and the map apart from each other
 HEAT_OPACITY = 0.75  # of the hottest place
 LEVELS = 256  # of heat, as Otsu's histogram counts them
 BLANK = 0.9  # share of white laid over what is not segmented
@@ -17,12 +16,26 @@ INFERNO = [
 ]  # fmt: skip
 
 
+def needs_tensorflow(model):
+    """Whether its maps are of the gradient, which TensorFlow computes: a network gives no feature map."""
+    return not all(backbone.has_feature_map for backbone in model.backbones)
+
+
+def require_maps(model):
+    """Raise RetrainError where the maps of a model need TensorFlow, which is not installed."""
+    if needs_tensorflow(model):
+        from retrain.tf import require
+
+        require()
+
+
 def class_map(model, image, label):
     """Class activation map of a decoded picture: what each place of it adds to the logit of a class.
 
     label: index of the class.  Returns float32 (h, w) over the crop that the networks see.  Its mean plus the head's
-    intercept is the logit: the head is linear in the mean of the feature map.  The weights of all classes sum to zero,
-    so that it tells this class from the mean of the others.  Zhou et al. 2016, arXiv:1512.04150.
+    intercept is the logit, but for the rounding of int8: the head is linear in the mean of the feature map.  The
+    weights of all classes sum to zero, so that it tells this class from the mean of the others.  Zhou et al. 2016,
+    arXiv:1512.04150.
     """
     parts = _parts(model, image, label)
     height, width = max(part.shape for part in parts)
@@ -81,13 +94,13 @@ def _parts(model, image, label):
 
 def _part(backbone, pixels, weights):
     embedding, feature_map = backbone.look(pixels)
-    length = max(float(np.linalg.norm(embedding)), 1e-12)  # the head sees embeddings of length 1
-    if feature_map is None or np.linalg.norm(feature_map.mean(axis=(0, 1)) - embedding) > SAME * length:
+    if feature_map is None:
         from retrain.tf import gradient_map
 
         # Of the registered spec: the model's own may be a stranger's, and names files to read.
         return gradient_map(find_spec(backbone.spec.name), pixels, weights)
-    return feature_map @ (weights / length)
+    # The head sees embeddings of length 1.
+    return feature_map @ (weights / max(float(np.linalg.norm(embedding)), 1e-12))
 
 
 def _spread(size, cells):

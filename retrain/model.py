@@ -213,12 +213,20 @@ def _trust(model):
 
 
 def _read_trust(model, content, reject_rate):
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        model.learned, model.reject_rate = arrays["learned"], float(reject_rate)
-        model.limits = Limits(arrays["confidences"], arrays["scores"])
-        if "means" in arrays:
-            model.detector = from_arrays(arrays)
-            model.detector.scores(np.zeros_like(model.head.weights[:1]))  # fails where the arrays do not fit together
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        arrays = dict(file)
+    model.learned, model.reject_rate = arrays.pop("learned"), float(reject_rate)
+    model.limits = Limits(arrays.pop("confidences"), arrays.pop("scores"))
+    limits = model.limits.confidences, model.limits.scores
+    if not all(values.ndim == 1 and np.isfinite(values).all() and (np.diff(values) >= 0).all() for values in limits):
+        raise ValueError("its limits are none")
+    if not 0 <= model.reject_rate < 1 or (len(model.limits.scores) and not arrays):
+        raise ValueError("it cannot tell the unknown")
+    if arrays:
+        model.detector = from_arrays(arrays)
+        score = model.detector.scores(np.zeros_like(model.head.weights[:1]))  # fails where they do not fit together
+        if score.shape != (1,) or not np.isfinite(score).all():
+            raise ValueError("it cannot tell the unknown")
 
 
 def _packed(arrays):

@@ -16,9 +16,9 @@ from retrain.head import normalize
 from retrain.metrics import softmax
 from retrain.parallel import ordered_map
 
-SAMPLE = 48  # pictures
+SAMPLE = 96  # pictures
 EXAMPLES = 6  # pictures
-ALPHA = 0.01  # level of the test
+ALPHA = 0.02  # level of the tests, of all together
 MARGIN = 0.1  # of confidence, by which the background has to win
 FLIPS = 10_000
 GRAY = 127  # in place of a background that is shown to be gone
@@ -42,30 +42,28 @@ def choose_sample(labels, correct, count=SAMPLE):
 def check_shortcut(model, images, labels):
     """Put the object of each picture on the background of one of another class: which class does the model see there?
 
-    images: decoded pictures that the model has not learned and takes for what they are.  labels: their classes (n,).
-    Returns, for JSON: {"flagged", "classes": names of those whose background wins, "pictures": n, "object_masked" and
-    "background_masked": mean confidence in a picture's class rather than the other's, 0-1, with its object or its
-    background replaced; None without pictures of two classes, "examples": positions in `images` of those whose
-    background wins, clearest first}.  Whether one wins by chance is tested by flipping the signs of the paired
-    differences, over all pictures and over those of each class.
+    images: decoded pictures that were guessed right before they were learned; it may have learned them since.
+    labels: their classes (n,).  Returns, for JSON: {"flagged", "classes": names of those whose background wins,
+    "pictures": n, "object_masked" and "background_masked": mean confidence in a picture's class rather than the
+    other's, 0-1, with its object or its background replaced; None without pictures of two classes, "examples":
+    positions in `images` of those whose background wins, clearest first}.  A model that goes by the object at least as
+    much as by the background is flagged with a probability of at most ALPHA.
     """
     labels, seen = np.asarray(labels, int), list(ordered_map(partial(_see, model), images))
-    pairs = [] if None in seen else _pairs(labels)
-    duels = list(ordered_map(lambda pair: _duel(model, seen, labels, *pair), pairs))
-    objects, backgrounds = np.array(pairs, int).reshape(-1, 2).T
-    rows, times = np.unique(objects, return_counts=True)
-    kept = [np.bincount(side, duels, len(labels))[rows] / times for side in (backgrounds, objects)]
-    object_masked, background_masked = kept[0], 1 - kept[1]
-    wins = object_masked - background_masked
-    classes = [name for number, name in enumerate(model.classes) if _is_won(wins[labels[rows] == number])]
+    pairs = np.empty((0, 2), int) if None in seen else _pairs(labels)
+    objects, backgrounds = np.concatenate([pairs, pairs[:, ::-1]]).T
+    duels = ordered_map(lambda pair: _duel(model, seen, labels, *pair), zip(objects, backgrounds, strict=True))
+    masked = np.array(list(duels), float)
+    wins = 2 * masked - 1
+    overall, winners = _find_winners(wins, labels[backgrounds])
     clearest = [row for row in np.argsort(-wins, kind="stable") if wins[row] > MARGIN]
     return {
-        "flagged": bool(classes) or _is_won(wins),
-        "classes": classes,
-        "pictures": len(rows),
-        "object_masked": float(object_masked.mean()) if len(rows) else None,
-        "background_masked": float(background_masked.mean()) if len(rows) else None,
-        "examples": rows[clearest[:EXAMPLES]].tolist(),
+        "flagged": overall or bool(winners),
+        "classes": [model.classes[number] for number in winners],
+        "pictures": len(wins),
+        "object_masked": float(masked.mean()) if len(wins) else None,
+        "background_masked": float(1 - masked.mean()) if len(wins) else None,
+        "examples": backgrounds[clearest[:EXAMPLES]].tolist(),
     }
 
 
@@ -75,12 +73,29 @@ def take_apart(model, image):
     return Image.fromarray(bare), Image.fromarray(np.where(found, pixels, GRAY).astype(np.uint8))
 
 
-def _is_won(differences):
-    """Whether differences are above zero, by something that matters and by more than chance."""
+def _find_winners(wins, labels):
+    """Whether backgrounds win over all, and the classes whose own do: (bool, list of int).
+
+    wins: confidence in the class of each background less that of the object on it, float (2 p,): p pairs one way, then
+    the other.  labels: of the backgrounds (2 p,).  A pair counts once in each test, for all of them over both ways.
+    The level of all tests together is ALPHA: Holm 1979, "A simple sequentially rejective multiple test procedure".
+    """
+    classes = np.unique(labels).tolist()
+    tested = [wins.reshape(2, -1).mean(axis=0), *(wins[labels == number] for number in classes)]
+    chances = np.array([_chance(differences) for differences in tested])
+    order = np.argsort(chances, kind="stable")
+    passed = np.logical_and.accumulate(chances[order] < ALPHA / np.arange(len(order), 0, -1))
+    won = set(order[passed].tolist())
+    return 0 in won, [number for place, number in enumerate(classes, 1) if place in won]
+
+
+def _chance(differences):
+    """Probability of differences as far above zero, were their signs chance; 1 where they are too small to matter."""
     if not len(differences) or differences.mean() < MARGIN:
-        return False
+        return 1.0
     flipped = np.random.default_rng(0).choice([-1, 1], (FLIPS, len(differences))) @ differences
-    return bool((1 + np.sum(flipped >= differences.sum())) / (1 + FLIPS) < ALPHA)
+    # The same sum in another order of summation is as far above.
+    return (1 + np.sum(flipped >= differences.sum() - 1e-9)) / (1 + FLIPS)
 
 
 def _see(model, image):
@@ -106,11 +121,10 @@ def _cut_out(pixels, energy):
 
 
 def _pairs(labels):
-    """Pairs (whose object, whose background) of rows of different classes, each both ways; most rows are in two."""
+    """As many pairs of rows of different classes as can be, no row in two of them: int (p, 2)."""
     order = np.argsort(labels, kind="stable")
-    others = np.roll(order, max(np.bincount(labels), default=0))
-    pairs = {(min(pair), max(pair)) for pair in zip(order.tolist(), others.tolist(), strict=True)}
-    return sorted(way for one, other in pairs if labels[one] != labels[other] for way in [(one, other), (other, one)])
+    apart = max(np.bincount(labels).max(initial=0), (len(labels) + 1) // 2)
+    return np.stack([order[: len(order) - apart], order[apart:]], axis=1)
 
 
 def _duel(model, seen, labels, one, other):

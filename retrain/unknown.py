@@ -148,12 +148,15 @@ def to_arrays(detector):
 
 
 def from_arrays(arrays):
-    """Detector of what `to_arrays` gave.  Raises KeyError where something is missing."""
+    """Detector of what `to_arrays` gave.  Raises KeyError or ValueError where they are none."""
     read: dict[str, Any] = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
     parts: dict[str, Any] = {
         name: kind(**{part.name: read[f"{name}_{part.name}"] for part in fields(kind)}) for name, kind in PARTS.items()
     }
-    return Detector(**{part.name: read[part.name] for part in fields(Detector) if part.name not in PARTS}, **parts)
+    detector = Detector(**{part.name: read[part.name] for part in fields(Detector) if part.name not in PARTS}, **parts)
+    if not detector.offset.shape == detector.spread.shape == WEIGHTS.shape or not detector.spread.min() > 0:
+        raise ValueError("offset and spread do not fit the measures")
+    return detector
 
 
 def _combine(measures, offset, spread):

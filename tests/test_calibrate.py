@@ -69,7 +69,7 @@ def test_coverage_is_kept_in_the_mean(count, coverage):
     assert coverage - 0.02 < np.mean(kept) < coverage + 1 / (count + 1) + 0.02
 
 
-@pytest.mark.parametrize("share", [0, 1, -1, 2])
+@pytest.mark.parametrize("share", [0, 1, -1, 2, 1e-320, 1 - 1e-12])
 def test_limit_of_an_impossible_share_is_refused(share):
     with pytest.raises(RetrainError, match="out of range"):
         Limits(scores=sorted_values(50)).score(share)

@@ -109,7 +109,7 @@ def test_promise_that_the_model_cannot_keep_is_refused(trained):
     for trust in (TrustOptions(coverage=0.999), TrustOptions(reject_rate=0.001)):
         with pytest.raises(RetrainError, match="999 are needed") as caught:
             Classifier.load(trained / "model", trust)
-        assert "Ask for less" in caught.value.hint
+        assert "more pictures" in caught.value.hint
 
 
 def test_model_of_few_pictures_calls_nothing_unknown(data, noise):

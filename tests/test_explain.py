@@ -10,8 +10,9 @@ from scipy.stats import wilcoxon
 import retrain.tf
 from benchmarks import explain as benchmark
 from retrain.backbones import find_spec, load_backbone
+from retrain.backbones.runner import FEATURE_MAP
 from retrain.errors import RetrainError
-from retrain.explain import class_map, heat, otsu, overlay, segment
+from retrain.explain import class_map, heat, needs_tensorflow, otsu, overlay, require_maps, segment
 from retrain.head import Head, normalize
 from retrain.images import decode
 from retrain.model import Model
@@ -25,6 +26,15 @@ def model_of(*names, classes=3, **head):
     size = sum(backbone.spec.embedding_size for backbone in backbones)
     weights = np.random.default_rng(0).normal(size=(classes, size)).astype(np.float32)
     return Model([*"abc"][:classes], backbones, Head(weights, np.arange(classes, dtype=np.float32)))
+
+
+def mapless():
+    """A model of one network that gives no feature map."""
+    model = model_of(LITES[0])
+    (backbone,) = model.backbones
+    backbone._run(np.zeros((224, 224, 3), np.uint8))
+    del backbone._thread.outputs[FEATURE_MAP]
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -130,13 +140,8 @@ def test_otsu_parts_two_groups():
     assert not (np.zeros(5) > otsu(np.zeros(5))).any()
 
 
-@pytest.mark.parametrize("pool", [None, "max"])
-def test_network_without_a_mean_of_its_map_goes_by_its_gradient(picture, monkeypatch, pool):
-    model, image = model_of(LITES[0]), decode(picture.read_bytes())
-    (backbone,) = model.backbones
-    embedding, feature_map = backbone.look(backbone.to_input(image))
-    seen = (embedding, None) if pool is None else (feature_map.max(axis=(0, 1)), feature_map)
-    monkeypatch.setattr(backbone, "look", lambda pixels: seen)
+def test_network_without_a_map_goes_by_its_gradient(picture, monkeypatch):
+    model, image = mapless(), decode(picture.read_bytes())
     asked = []
 
     def gradient_map(spec, pixels, weights):
@@ -150,13 +155,35 @@ def test_network_without_a_mean_of_its_map_goes_by_its_gradient(picture, monkeyp
     assert np.array_equal(asked[0].weights, model.head.weights[2])
 
 
-def test_gradient_without_tensorflow_is_a_clear_error(picture, monkeypatch):
-    model = model_of(LITES[0])
-    monkeypatch.setattr(model.backbones[0], "look", lambda pixels: (np.ones(1280, np.float32), None))
+@pytest.fixture
+def no_tensorflow(monkeypatch):
     monkeypatch.setattr(retrain.tf.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(RetrainError, match="needs TensorFlow") as caught:
-        class_map(model, decode(picture.read_bytes()), 0)
-    assert "retrain[tf]" in caught.value.hint
+
+
+def test_gradient_without_tensorflow_is_a_clear_error(picture, no_tensorflow):
+    model, image = mapless(), decode(picture.read_bytes())
+    for attempt in (lambda: require_maps(model), lambda: class_map(model, image, 0)):
+        with pytest.raises(RetrainError, match="needs TensorFlow") as caught:
+            attempt()
+        assert "retrain[tf]" in caught.value.hint
+
+
+def test_maps_of_the_networks_themselves_require_nothing(no_tensorflow):
+    model = model_of(*LITES)
+    assert not needs_tensorflow(model)
+    require_maps(model)
+
+
+def test_one_network_without_a_map_is_enough_to_need_tensorflow():
+    assert needs_tensorflow(Model(["a"], [*model_of(LITES[0]).backbones, *mapless().backbones], None))
+
+
+def test_value_that_int8_cuts_off_asks_for_no_gradient(no_tensorflow):
+    model, image = model_of(LITES[1]), Image.new("RGB", (300, 300), "blue")
+    (backbone,) = model.backbones
+    embedding, feature_map = backbone.look(backbone.to_input(image))
+    assert feature_map.mean(axis=(0, 1)).max() > 1.3 * embedding.max()
+    assert class_map(model, image, 0).shape == (9, 9)
 
 
 def test_overlay_is_a_picture_that_can_be_saved(picture):

@@ -1,7 +1,9 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 HEAVY = {"tensorflow", "keras", "sklearn", "scipy", "cleanlab", "pandas", "matplotlib", "jinja2", "rich"}
 RUN = """
@@ -56,6 +58,28 @@ def test_train_needs_no_tensorflow(sample):
     assert code == 0
     assert not loaded & {"tensorflow", "keras"}
     assert "sklearn" in loaded
+
+
+@pytest.fixture
+def loud(tmp_path):
+    """Pictures of noise in classes without meaning: mistakes, with activations that int8 cuts off."""
+    random = np.random.default_rng(0)
+    for number in range(40):
+        path = tmp_path / "loud" / f"class {number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (16, 16, 3), np.uint8)).resize((300, 300), 0).save(path)
+    return tmp_path / "loud"
+
+
+def test_large_activations_need_no_tensorflow(loud, tmp_path):
+    page = tmp_path / "tf_files" / "model" / "report.html"
+    for command in (["train", loud, "--quality", "good"], ["explain", loud, "--out", tmp_path / "out"]):
+        loaded, code = modules(RUN, *command)
+        assert code == 0
+        assert not loaded & {"tensorflow", "keras"}
+    assert "Worst mistakes" in page.read_text()
+    assert ">no picture<" not in page.read_text()
+    assert len(list((tmp_path / "out").glob("*-heatmap.jpg"))) == 40
 
 
 def test_evaluate_needs_neither_tensorflow_nor_scikit_learn(sample, model_dir):

@@ -2,6 +2,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -419,3 +420,55 @@ def test_model_of_a_stranger_is_read_or_refused(whole, data):
         if data.draw(st.booleans()):
             Path(folder, HEAD_FILE).write_bytes(whole[HEAD_FILE][:place])
         assert isinstance(load_model(Path(folder)), Model)
+
+
+def retrusted(folder, **changes):
+    """The same model with other arrays in its trust file."""
+    with np.load(folder / TRUST_FILE) as file:
+        arrays = {name: array for name, array in (dict(file) | changes).items() if array is not None}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    (folder / TRUST_FILE).write_bytes(buffer.getvalue())
+    digests = json.loads((folder / MANIFEST).read_bytes())["files"]
+    rewrite(folder, files=digests | {TRUST_FILE: hashlib.sha256(buffer.getvalue()).hexdigest()})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"scores": np.zeros((2, 2), np.float32)},
+        {"scores": np.float32([np.nan, 1])},
+        {"confidences": np.float32([1, 0])},
+        {"confidences": None},
+        {"means": None},
+        {"offset": np.zeros(1, np.float32)},
+        {"spread": np.zeros(3, np.float32)},
+        {"spread": np.full(3, np.nan, np.float32)},
+        {"axes": np.zeros((2, 7), np.float32)},
+        {"neighbourhood_rows": np.zeros((0, 4), np.float32)},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_sense_of_the_unknown_that_is_none_is_refused(trained, tmp_path, changes):
+    folder = shutil.copytree(trained / "model", tmp_path / "model")
+    retrusted(folder)
+    load_model(folder)
+    retrusted(folder, **changes)
+    with pytest.raises(RetrainError, match="is damaged"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("rate", [5, -1, float("nan")])
+def test_reject_rate_that_is_none_is_refused(saved, rate):
+    rewrite(saved, reject_rate=rate)
+    with pytest.raises(RetrainError, match="is damaged"):
+        load_model(saved)
+
+
+def test_model_of_format_1_calls_nothing_unknown(saved):
+    manifest = json.loads((saved / MANIFEST).read_bytes())
+    files = {name: digest for name, digest in manifest["files"].items() if name != TRUST_FILE}
+    rewrite(saved, format_version=1, files=files)
+    (saved / TRUST_FILE).unlink()
+    loaded = load_model(saved)
+    assert (loaded.detector, loaded.reject_rate, len(loaded.learned)) == (None, 0.0, 0)

@@ -1,14 +1,17 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from benchmarks import explain as benchmark
+from retrain import shortcut
 from retrain.backbones import load_backbone
 from retrain.head import Head
 from retrain.model import Model
 from retrain.options import QUALITIES
-from retrain.shortcut import SAMPLE, check_shortcut, choose_sample
+from retrain.shortcut import ALPHA, SAMPLE, check_shortcut, choose_sample
 
 NAMES = benchmark.NAMES[:3]
 SEEDS = 10
@@ -17,7 +20,7 @@ SEEDS = 10
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "flagged"), [("planted stripes", SEEDS), ("any background", 0)])
 def test_planted_shortcut_is_flagged_and_nothing_else(kind, flagged):
-    found = [benchmark.check(kind, 24, 16, seed, NAMES) for seed in range(SEEDS)]
+    found = [benchmark.check(kind, 24, 24, seed, NAMES) for seed in range(SEEDS)]
     assert sum(result["flagged"] for result in found) == flagged
     assert not any(result["classes"] for result in found if not result["flagged"])
     wins = [result["object_masked"] > result["background_masked"] for result in found]
@@ -84,6 +87,46 @@ def test_one_class_that_outweighs_the_others_is_judged_too(planted):
     assert 2 <= found["pictures"] <= len(rows)
 
 
+@pytest.fixture
+def decide(monkeypatch):
+    """`check_shortcut` of duels that are given: function of wins float (n, n), of object and background, and labels."""
+
+    def decide(duels, labels):
+        monkeypatch.setattr(shortcut, "_see", lambda model, image: [])
+        monkeypatch.setattr(shortcut, "_duel", lambda model, seen, labels, one, other: duels[one, other])
+        monkeypatch.setattr(shortcut, "ordered_map", map)
+        return check_shortcut(SimpleNamespace(classes=[*"abcdefghij"]), labels, labels)
+
+    return decide
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5, 10])
+def test_chance_is_flagged_no_more_often_than_its_level(decide, classes):
+    runs, random, labels = 250, np.random.default_rng(classes), np.arange(SAMPLE) % classes
+    found = [decide(random.beta(0.15, 0.15, (SAMPLE, SAMPLE)), labels) for _ in range(runs)]
+    assert sum(result["flagged"] for result in found) <= binom.ppf(0.999, runs, ALPHA)
+
+
+def test_only_the_class_whose_background_wins_is_named(decide):
+    random, labels = np.random.default_rng(0), np.arange(SAMPLE) % 3
+    duels = random.normal(np.where(labels == 1, 0.98, 0.3), 0.02, (SAMPLE, SAMPLE))
+    found = decide(duels, labels)
+    assert (found["flagged"], found["classes"]) == (True, ["b"])
+    assert found["examples"]
+    assert set(labels[found["examples"]]) == {1}
+
+
+def test_each_picture_is_in_one_pair_at_most():
+    random = np.random.default_rng(0)
+    for classes in [1, 2, 3, 5, 10] * 10:
+        labels = random.integers(0, classes, random.integers(0, SAMPLE)) ** 2
+        pairs = shortcut._pairs(labels)
+        assert len(set(pairs.ravel().tolist())) == pairs.size
+        assert (labels[pairs[:, 0]] != labels[pairs[:, 1]]).all()
+        most = np.bincount(labels).max(initial=0)
+        assert len(pairs) == min(len(labels) // 2, len(labels) - most)
+
+
 def test_sample_is_right_spread_and_always_the_same():
     random = np.random.default_rng(1)
     labels, correct = np.repeat([0, 1, 2, 3], [200, 100, 50, 3]), random.random(353) < 0.8
@@ -92,7 +135,7 @@ def test_sample_is_right_spread_and_always_the_same():
     assert rows == choose_sample(labels, correct) == sorted(set(rows))
     assert len(rows) == SAMPLE
     assert correct[rows].all()
-    assert np.bincount(labels[rows]).tolist() == [15, 15, 15, 3]
+    assert np.bincount(labels[rows]).tolist() == [31, 31, 31, 3]
 
 
 def test_sample_of_nothing_is_empty():

@@ -52,26 +52,37 @@ class Backbone:
     def look(self, image):
         """Embedding float32 (D,) and feature map float32 (h, w, D) of one picture uint8 (H, W, 3), in one run.
 
-        The map's mean over h and w is the embedding, in networks that pool so; None where the network has no map.
+        The map's mean over h and w is the embedding, but for the rounding of int8, which also cuts the largest values
+        off.  None where the network gives no map, as one must that pools otherwise.
         """
         return self._run(image, POOLED, FEATURE_MAP)
 
+    @property
+    def has_feature_map(self):
+        """Whether `look` gives a feature map."""
+        return FEATURE_MAP in self._ready().outputs
+
     def _run(self, image, *dimensions):
         """The outputs of so many dimensions for one picture, each without its first; None for what there is not."""
+        ready = self._ready()
+        interpreter, entry = ready.interpreter, ready.entry
+        if entry["dtype"] != np.uint8:
+            image = (image.astype(np.float32) - np.float32(self.spec.mean)) / np.float32(self.spec.scale)
+        interpreter.set_tensor(entry["index"], image[None])
+        interpreter.invoke()
+        # The map is fifty times as large as the vector: it is copied only where it is wanted.
+        outputs = map(ready.outputs.get, dimensions)
+        return [None if output is None else interpreter.get_tensor(output)[0] for output in outputs]
+
+    def _ready(self):
+        """This thread's interpreter, its entry, and its outputs: {dimensions: index}."""
         if not hasattr(self._thread, "interpreter"):
             interpreter = _interpreter(self.content, self.spec)
             self._thread.entry = interpreter.get_input_details()[0]
             outputs = interpreter.get_output_details()
             self._thread.outputs = {len(output["shape"]): output["index"] for output in outputs}
             self._thread.interpreter = interpreter
-        interpreter, entry = self._thread.interpreter, self._thread.entry
-        if entry["dtype"] != np.uint8:
-            image = (image.astype(np.float32) - np.float32(self.spec.mean)) / np.float32(self.spec.scale)
-        interpreter.set_tensor(entry["index"], image[None])
-        interpreter.invoke()
-        # The map is fifty times as large as the vector: it is copied only where it is wanted.
-        outputs = map(self._thread.outputs.get, dimensions)
-        return [None if output is None else interpreter.get_tensor(output)[0] for output in outputs]
+        return self._thread
 
 
 def _interpreter(content, spec):

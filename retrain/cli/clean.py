@@ -7,7 +7,7 @@ import click
 
 from retrain import progress
 from retrain.cli import FILES_FAILED, program
-from retrain.cli.shared import AS_JSON, names, print_json
+from retrain.cli.shared import AS_JSON, names, plain, print_json
 from retrain.options import CleanOptions
 
 EXAMPLES = 3  # a check
@@ -67,9 +67,9 @@ def _print(result, data, options):
         click.echo(f"{check:{width}} {count:7}  {', '.join(actions)}".rstrip())
         for finding in found[:EXAMPLES]:
             # One line a finding, whatever a name holds.
-            paths = ", ".join(_plain(os.path.relpath(path, folder)) for path in finding["paths"][:EXAMPLES])
+            paths = ", ".join(plain(os.path.relpath(path, folder)) for path in finding["paths"][:EXAMPLES])
             more = ", …" if len(finding["paths"]) > EXAMPLES else ""
-            click.echo(f"{'':{width}}          {paths}{more}: {_plain(finding['reason'])}")
+            click.echo(f"{'':{width}}          {paths}{more}: {plain(finding['reason'])}")
         if count > EXAMPLES:
             click.echo(f"{'':{width}}          … and {count - EXAMPLES} more")
     click.echo(f"Plan: {result['plan']}")
@@ -84,10 +84,6 @@ def _print(result, data, options):
     elif waiting and not options.apply:
         checks = f" --checks {','.join(options.checks)}" if options.checks else ""
         click.echo(f"To quarantine: {again}{checks} --apply")
-
-
-def _plain(name):
-    return "".join(letter if letter.isprintable() or "\udc80" <= letter <= "\udcff" else "?" for letter in name)
 
 
 def _undo(data, as_json):

@@ -3,7 +3,7 @@
 import click
 
 from retrain import progress
-from retrain.cli.scores import print_classes, print_confused, print_rows, row
+from retrain.cli.scores import print_classes, print_confused, print_rows, row, unknown_rows
 from retrain.cli.shared import AS_JSON, MODEL_DIR, ONLY, accuracy_line, percent, show, trust_options
 from retrain.errors import RetrainError
 from retrain.options import EvaluateOptions
@@ -39,13 +39,12 @@ def command(data, as_json, assert_accuracy, **options):
 
 
 def _shortfall(accuracy, asked):
-    """The error where less was measured than asked for, with as many digits as it takes to see that."""
+    """The error where less was measured than asked for."""
     if asked is None or accuracy >= asked:
         return None
-    figures = ((f"{100 * accuracy:.{digits}f}", f"{100 * asked:.{digits}f}") for digits in range(1, 17))
-    measured, wanted = next(pair for pair in figures if pair[0] != pair[1])
     return RetrainError(
-        f"accuracy {measured} % is below the {wanted} % asked.", "retrain train DATA --quality good is often better."
+        f"accuracy {100 * accuracy:.6g} % is below the {100 * asked:.6g} % asked.",
+        "retrain train DATA --quality good is often better.",
     )
 
 
@@ -95,13 +94,7 @@ def _print_threshold(counts, result):
 
 def _print_unknown(unknown, result):
     click.echo("\nCalled unknown:")
-    rows = [_row("of the known", result, "known_rejected")]
-    if unknown:
-        rows.append(_row("of the unknown", unknown, "rejected", f", {unknown['images']} pictures in _unknown"))
-        if unknown["auroc"] is not None:
-            rows.append(_row("AUROC", unknown, "auroc", ", known against unknown"))
-            rows.append(_row("FPR95", unknown, "fpr95", ", unknown not told where 95 % of the known are kept"))
-    print_rows(rows)
+    print_rows([_row("of the known", result, "known_rejected"), *(unknown_rows(unknown) if unknown else [])])
 
 
 def _print_candidates(candidates):

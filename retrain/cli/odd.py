@@ -3,7 +3,7 @@
 import click
 
 from retrain import progress
-from retrain.cli.shared import AS_JSON, MODEL_DIR, show
+from retrain.cli.shared import AS_JSON, MODEL_DIR, plain, show
 from retrain.options import OddOptions
 
 
@@ -38,14 +38,14 @@ def _print(result):
         guess = result["guesses"].get(path)
         if guess:
             label = "unknown, perhaps a " * guess["unknown"] + guess["label"]
-            click.echo(f"{path} is a {label} (score = {guess['confidence']:.5f})")
+            click.echo(f"{plain(path)} is a {plain(label)} (score = {guess['confidence']:.5f})")
         else:
-            click.echo(f"{path} (distance = {score:.5f})")
+            click.echo(f"{plain(path)} (distance = {score:.5f})")
     click.echo(_answer(result["odd"], result["label"]))
 
 
 def _answer(odd, label):
-    named = ", ".join(odd)
+    named, label = ", ".join(map(plain, odd)), label and plain(label)
     if not odd:
         return "None stands out." if label is None else f"Each is a {label}: none stands out."
     if label is None:

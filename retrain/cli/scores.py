@@ -2,7 +2,7 @@
 
 import click
 
-from retrain.cli.shared import percent
+from retrain.cli.shared import percent, plain
 
 
 def row(name, share, interval, note=""):
@@ -17,20 +17,41 @@ def print_rows(rows):
         click.echo(f"{name:<{width}}  {figure:>7} {note}".rstrip())
 
 
+def unknown_rows(unknown):
+    """Lines of `print_rows` about the pictures in `_unknown/`."""
+    rows = [
+        row(
+            "of the unknown",
+            unknown["rejected"],
+            unknown["rejected_interval"],
+            f", {unknown['images']} pictures in _unknown",
+        )
+    ]
+    if unknown["auroc"] is not None:
+        notes = ", known told from unknown", ", unknown not told where 95 % of the known are kept"
+        rows += [
+            row(key.upper(), unknown[key], unknown[f"{key}_interval"], note)
+            for key, note in zip(("auroc", "fpr95"), notes, strict=True)
+        ]
+    return rows
+
+
 def print_classes(per_class):
     """A line a class, in percent."""
     width = max(map(len, ["class", *per_class]))
     click.echo(f"{'class':<{width}}  pictures  {'precision %':<21} {'recall %':<21} F1 %")
     for name, scores in per_class.items():
         columns = " ".join(f"{_cell(scores, key):<21}" for key in ("precision", "recall", "f1"))
-        click.echo(f"{name:<{width}}  {scores['support']:>8}  {columns}".rstrip())
+        click.echo(f"{plain(name):<{width}}  {scores['support']:>8}  {columns}".rstrip())
 
 
 def print_confused(most_confused):
     """A line for each class that is taken for another, the most frequent mistake first."""
     for pair in most_confused:
         interval = f"{percent(pair['share'])} ({_range(pair['share_interval'])} %)"
-        click.echo(f"{pair['truth']} taken for {pair['guess']}: {pair['count']} of {pair['support']}, {interval}")
+        click.echo(
+            f"{plain(pair['truth'])} taken for {plain(pair['guess'])}: {pair['count']} of {pair['support']}, {interval}"
+        )
 
 
 def _cell(scores, name):

@@ -40,7 +40,7 @@ def trust_options(command):
         ),
         click.option(
             "--reject-rate", type=click.FloatRange(0, 1, max_open=True), metavar="SHARE",
-            help="Call at most this share of the pictures guessed right unknown; 0: none.  [default: as trained, 0.05]",
+            help="Call about this share of the pictures guessed right unknown; 0: none.  [default: as trained]",
         ),
         click.option(
             "--coverage", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",
@@ -95,6 +95,11 @@ def print_json(value):
     text = json.dumps(value, ensure_ascii=False)
     # A file name that is no UTF-8 would make the whole line invalid: escape it, and json.loads gives it back.
     click.echo(text if text.isprintable() else json.dumps(value))
+
+
+def plain(name):
+    """A name or sentence that stays on its line and gives the terminal no orders."""
+    return "".join(letter if letter.isprintable() or "\udc80" <= letter <= "\udcff" else "?" for letter in name)
 
 
 def percent(share):

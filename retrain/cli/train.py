@@ -3,8 +3,8 @@
 import click
 
 from retrain import progress
-from retrain.cli.scores import print_classes, print_rows, row
-from retrain.cli.shared import AS_JSON, MODEL_DIR, accuracy_line, data_options, show
+from retrain.cli.scores import print_classes, print_rows, unknown_rows
+from retrain.cli.shared import AS_JSON, MODEL_DIR, accuracy_line, data_options, percent, plain, show
 from retrain.options import QUALITIES, TrainOptions
 
 WEAKEST = 12  # classes listed where there are more
@@ -24,7 +24,7 @@ WEAKEST = 12  # classes listed where there are more
 )
 @click.option(
     "--reject-rate", type=click.FloatRange(0, 1, max_open=True), default=TrainOptions.reject_rate, show_default=True,
-    metavar="SHARE", help="Of the pictures guessed right, let guess and sort call at most this share unknown.",
+    metavar="SHARE", help="Of the pictures guessed right, let guess and sort call about this share unknown.",
 )  # fmt: skip
 @click.option(
     "--report/--no-report", default=TrainOptions.report,
@@ -50,11 +50,12 @@ def command(data, as_json, **options):
 
 
 def _print(result):
-    click.echo(f"{result['images']} pictures, {len(result['classes'])} classes: {', '.join(result['classes'])}")
+    click.echo(f"{result['images']} pictures, {len(result['classes'])} classes: {plain(', '.join(result['classes']))}")
     weights = sorted((weight, name) for name, weight in (result["class_weights"] or {}).items())
     if weights and weights[0][0] < weights[-1][0]:
         (low, large), (high, small) = weights[0], weights[-1]
-        click.echo(f"Classes weighted by their size: a picture of {large} counts {low:.2f}, one of {small} {high:.2f}")
+        counts = f"a picture of {plain(large)} counts {low:.2f}, one of {plain(small)} {high:.2f}"
+        click.echo(f"Classes weighted by their size: {counts}")
     if result["left_out"]:
         click.echo(f"Pictures left out, to have fewer a class: {result['left_out']}")
     if result["accuracy"] is None:
@@ -65,9 +66,11 @@ def _print(result):
         click.echo(f"Accuracy by cross-validation: {accuracy_line(result)}")
     if result["judged_images"]:
         _print_classes(result)
+        errors = result["calibration"]
+        click.echo(f"Calibration error: {percent(errors['ece'])} (before scaling {percent(errors['ece_before'])})")
     _print_unknown(result["unknown"])
     for sentence in result["advice"]:
-        click.echo(f"- {sentence}")
+        click.echo(f"- {plain(sentence)}")
     click.echo(f"Model: {result['model_dir']}, trained in {result['seconds']:.1f} s")
 
 
@@ -81,14 +84,11 @@ def _print_classes(result):
 
 
 def _print_unknown(unknown):
-    if unknown["images"] and "auroc" in unknown:
-        print_rows([
-            row("Unknown pictures told from known (AUROC)", unknown["auroc"], unknown["auroc_interval"]),
-            row("Unknown taken for known where 95 % of known are (FPR95)", unknown["fpr95"], unknown["fpr95_interval"]),
-            row("Called unknown, of those in _unknown", unknown["rejected"], unknown["rejected_interval"]),
-        ])  # fmt: skip
-    elif unknown["calibrated_on"] < unknown["needed"]:
+    if unknown["calibrated_on"] < unknown["needed"]:
         click.echo(
-            f"Too few pictures to tell the unknown: {unknown['calibrated_on']} could be judged unseen, "
-            f"{unknown['needed']} are needed for a reject rate of {unknown['reject_rate']:g}."
+            f"Too few pictures to tell the unknown: {unknown['calibrated_on']} give a limit, {unknown['needed']} are "
+            f"needed for a reject rate of {unknown['reject_rate']:g}."
         )
+    elif unknown["images"]:
+        click.echo("Called unknown:")
+        print_rows(unknown_rows(unknown))

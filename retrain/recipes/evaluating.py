@@ -10,9 +10,10 @@ from retrain.classifier import Classifier
 from retrain.dataset import TESTING, find_dataset
 from retrain.errors import RetrainError
 from retrain.head import normalize
-from retrain.metrics import Judged, proportion, reliability, softmax, summarize, summarize_unknown
+from retrain.metrics import Judged, proportion, reliability, softmax, summarize
 from retrain.model import learned_marks
 from retrain.options import EvaluateOptions, default_model_dir
+from retrain.recipes.judging import score_unknown
 from retrain.recipes.training import skipped_rows, store_path
 from retrain.report import Evidence, write_report
 
@@ -41,7 +42,7 @@ def evaluate(data, options=EvaluateOptions()):  # noqa: B008 - frozen
     result = {
         **summarize(probabilities, truth, classes, options.threshold),
         **proportion("known_rejected", classifier.unknown(embeddings, probabilities)),
-        "unknown": _score_unknown(classifier, embeddings, normalize(unknown.embeddings)),
+        "unknown": score_unknown(classifier, classifier.known_scores(embeddings), normalize(unknown.embeddings)),
         "candidates": _score_candidates(classifier.candidates_of(probabilities), truth, options.coverage),
         "learned": _count_learned(known.digests, classifier.model.learned),
         "test_images": len(truth),
@@ -62,23 +63,13 @@ def _write_page(classifier, judged, embeddings, result, data, options):
     model = classifier.model
     rate = model.reject_rate if options.reject_rate is None else options.reject_rate
     unknown = {"reject_rate": rate, "calibrated_on": len(model.limits.scores), "images": 0}
+    unknown |= {key: result[key] for key in ("known_rejected", "known_rejected_interval", "threshold")}
     evidence = Evidence(
         judged, result, result["skipped"], model_dir=options.model_dir, data=data,
         unknown=unknown | (result["unknown"] or {}),
         reliability_before=reliability(softmax(model.head.logits(embeddings)), judged.truth),
     )  # fmt: skip
     write_report(model, evidence, options.html)
-
-
-def _score_unknown(classifier, known, unknown):
-    """How well pictures of `_unknown/` are told from the known ones; None where there are none."""
-    if not len(unknown):
-        return None
-    rejected = classifier.unknown(unknown, classifier.probabilities_of(unknown))
-    told = dict.fromkeys(("auroc", "auroc_interval", "fpr95", "fpr95_interval"))
-    if classifier.model.detector:
-        told = summarize_unknown(classifier.known_scores(known), classifier.known_scores(unknown))
-    return {"images": len(unknown), **told, **proportion("rejected", rejected)}
 
 
 def _score_candidates(candidates, truth, coverage):

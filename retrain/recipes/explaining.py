@@ -5,7 +5,7 @@ from pathlib import Path
 
 from retrain.classifier import Classifier, Guess, find_pictures
 from retrain.errors import RetrainError
-from retrain.explain import heat, overlay, segment
+from retrain.explain import heat, overlay, require_maps, segment
 from retrain.images import ImageError, decode, read
 from retrain.options import ExplainOptions
 from retrain.parallel import ordered_map
@@ -38,6 +38,7 @@ class Explainer:
         """paths: what will be explained.  out: folder, made where it is missing.  label: None explains the guess."""
         self.classifier, self.out, self.label = classifier, Path(out), label
         self._names = Names()
+        require_maps(classifier.model)
         if label is not None:
             classifier.require_label(label)
         _require_apart(self.out, paths)
@@ -102,7 +103,9 @@ class Explainer:
         return [self.out / f"{name}-{kind}.jpg" for kind in KINDS]
 
     def _unwritable(self, error):
-        return RetrainError(f"cannot write to {self.out}: {error.strerror}.", "Name a folder that you may write to.")
+        return RetrainError(
+            f"cannot write to {self.out}: {error.strerror or error}.", "Name a folder that you may write to."
+        )
 
 
 def _require_apart(out, paths):

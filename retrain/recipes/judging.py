@@ -11,6 +11,7 @@ from retrain.learning_curve import learning_curve
 from retrain.metrics import (
     Judged,
     confusion_matrix,
+    expected_calibration_error,
     most_confused,
     per_class_scores,
     proportion,
@@ -36,7 +37,7 @@ def judge(prepared, fitted, options):
     measures = summarize(judged.probabilities[headline], judged.truth[headline], model.classes)
     matrix = confusion_matrix(judged.truth, judged.probabilities.argmax(axis=1), len(model.classes))
     curve, shortcut = _examine(fitted, judged, options) if options.report else (None, None)
-    counts = Counter(model.classes[label] for label in sorted(prepared.dataset.labels))
+    counts = Counter(model.classes[label] for label in prepared.dataset.labels)
     told = {
         "accuracy": measures["accuracy"],
         "accuracy_interval": measures["accuracy_interval"],
@@ -45,7 +46,8 @@ def judge(prepared, fitted, options):
         "judged_images": len(judged.truth),
         "per_class": per_class_scores(matrix, model.classes),
         "most_confused": most_confused(matrix, model.classes),
-        "unknown": _score_unknown(model, prepared.unknown, fitted.kept_back),
+        "calibration": _calibration(model, judged, logits),
+        "unknown": _unknown(fitted, prepared.unknown),
         "shortcut": shortcut,
         "advice": advise(model.classes, counts, matrix, curve, shortcut),
     }
@@ -83,17 +85,30 @@ def _decoded(path):
         return None
 
 
-def _score_unknown(model, unknown, kept_back):
+def _calibration(model, judged, logits):
+    """Calibration error of all judged pictures, before and after scaling by the temperature."""
+    before, after = softmax(logits), judged.probabilities
+    errors = [expected_calibration_error(each, judged.truth) if len(logits) else None for each in (before, after)]
+    return {"temperature": model.temperature, "ece_before": errors[0], "ece": errors[1]}
+
+
+def _unknown(fitted, unknown):
     """By which rate the unknown is told and, where `_unknown/` holds pictures, how well."""
-    told = {
-        "reject_rate": model.reject_rate,
-        "calibrated_on": len(model.limits.scores),
-        "needed": pictures_needed(model.reject_rate),
-        "images": len(unknown),
-    }
-    if model.detector is None or not len(unknown):
-        return told
-    classifier = Classifier(model)
-    known = np.concatenate([model.limits.scores, classifier.known_scores(kept_back)])
+    classifier, rate = Classifier(fitted.model), fitted.model.reject_rate
+    known = np.concatenate([fitted.scores, classifier.known_scores(fitted.kept_back)]) if len(fitted.scores) else None
+    told = {"reject_rate": rate, "calibrated_on": len(fitted.model.limits.scores), "needed": pictures_needed(rate)}
+    return told | (score_unknown(classifier, known, unknown) or {"images": 0})
+
+
+def score_unknown(classifier, known_scores, unknown):
+    """How well pictures of `_unknown/` are told from known ones; None where there are none.
+
+    known_scores: float (n,), None without a detector.  unknown: float32 (m, D), normalized.
+    """
+    if not len(unknown):
+        return None
+    told = dict.fromkeys(("auroc", "auroc_interval", "fpr95", "fpr95_interval"))
+    if known_scores is not None:
+        told = summarize_unknown(known_scores, classifier.known_scores(unknown))
     rejected = classifier.unknown(unknown, classifier.probabilities_of(unknown))
-    return told | summarize_unknown(known, classifier.known_scores(unknown)) | proportion("rejected", rejected)
+    return {"images": len(unknown), **told, **proportion("rejected", rejected)}

@@ -60,9 +60,11 @@ def prepare(data, backbone, options, store_path):
     require_classes(dataset, data)
     backbones = [load_backbone(name) for name in backbone.split("+")]
     with Store(store_path) as store:
-        embedded = embed_files(dataset.paths, backbones, store, [SIZE] if any(options.min_size) else [])
-        strangers = embed_files(dataset.unknown, backbones, store)
+        sizes = [SIZE] if any(options.min_size) else []
+        embedded = embed_files(dataset.paths, backbones, store, sizes)
+        strangers = embed_files(dataset.unknown, backbones, store, sizes)
         _leave_out_small(embedded, dataset.paths, options.min_size)
+        _leave_out_small(strangers, dataset.unknown, options.min_size)
         dataset = _keep_pictures(dataset, embedded, data)
         embeddings = normalize(embedded.embeddings)
         del embedded.embeddings[:]

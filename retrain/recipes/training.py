@@ -34,6 +34,7 @@ class Fitted:
 
     model: Model
     search: Search
+    scores: np.ndarray  # float32 (k,): how known pictures are to detectors that had not learned them
     learned: np.ndarray  # int (n,): rows
     embeddings: np.ndarray  # float32 (n, D), normalized
     labels: np.ndarray  # int (n,)
@@ -84,38 +85,43 @@ def _fit(prepared, options):
     embeddings, kept_back = prepared.embeddings[learned], prepared.embeddings[tested]
     del prepared.embeddings  # of many pictures one copy fills the memory enough
     groups = [prepared.groups[row] for row in learned]
-    model, search = fit(prepared.dataset.classes, prepared.backbones, embeddings, labels[learned], groups, options)
+    model, search, scores = fit(
+        prepared.dataset.classes, prepared.backbones, embeddings, labels[learned], groups, options
+    )
     model.learned = learned_marks([prepared.digests[row] for row in learned])
-    return Fitted(model, search, learned, embeddings, labels[learned], np.flatnonzero(tested), kept_back)
+    return Fitted(model, search, scores, learned, embeddings, labels[learned], np.flatnonzero(tested), kept_back)
 
 
 def fit(names, backbones, embeddings, labels, groups, options):
     """Model of stored embeddings: a head, its temperature, a sense of the unknown, and the limits that it can keep.
 
     embeddings: float32 (n, D), normalized.  labels: int (n,).  groups: bytes of each row's group.
-    Returns (Model, Search).
+    Returns the Model, the Search, and how known pictures are to detectors that had not learned them, float32 (m,).
     """
     weighted = options.balance == "weight"
     search = search_C(embeddings, labels, groups, len(names), options.seed, weighted)
     model = Model(names, backbones, fit_head(embeddings, labels, len(names), search.C, weighted))
-    model.reject_rate = options.reject_rate
+    model.reject_rate, scores = options.reject_rate, np.empty(0, np.float32)
     if len(search.rows):
         truth = labels[search.rows]
         model.temperature = fit_temperature(search.logits, truth)
         confidences = softmax(search.logits / np.float32(model.temperature))[np.arange(len(truth)), truth]
-        model.detector, scores = _fit_detector(search, embeddings, labels, groups)
-        model.limits = Limits(np.sort(confidences), np.sort(scores))
-    return model, search
+        model.detector, scores, right = _fit_detector(search, embeddings, labels, groups)
+        model.limits = Limits(np.sort(confidences), np.sort(scores[right]))
+    return model, search, scores
 
 
 def _fit_detector(search, embeddings, labels, groups):
-    """Detector, and the scores of pictures that were judged right: to call another one unknown loses nothing."""
+    """Detector, scores of pictures by detectors that had not learned them, and which of these were guessed right.
+
+    Only these set the limit: to call another one unknown loses nothing.
+    """
     chosen = stratified_sample(labels[search.sample], [groups[row] for row in search.sample])
     rows, folds = search.sample[chosen], search.folds[chosen]
     with few_threads(len(rows) * embeddings.shape[1] * AXES):
         detector, scores = cross_fit(embeddings[rows], labels[rows], folds)
     right = search.rows[search.logits.argmax(axis=1) == labels[search.rows]]
-    return detector, scores[np.isin(rows[folds >= 0], right)] if detector else scores
+    return detector, scores, np.isin(rows[folds >= 0], right)[: len(scores)]
 
 
 def store_path(model_dir):

@@ -6,6 +6,7 @@ from retrain.report.page import percent
 
 FEW = 20  # pictures a class, below which little can be learned and less be measured
 NAMED = 5  # classes in a sentence
+LITTLE = 0.03  # gained by four times as many pictures
 
 
 def advise(classes, counts, matrix, learning_curve=None, shortcut=None):
@@ -32,7 +33,7 @@ def _on_confusion(classes, matrix):
     both = np.triu(matrix + matrix.T, 1)
     first, second = np.unravel_index(both.argmax(), both.shape)
     mistakes, total = both[first, second], matrix[[first, second]].sum()
-    if mistakes > 1:
+    if mistakes:
         yield (
             f"{classes[first]} and {classes[second]} are confused most: {mistakes} of their {total} judged pictures. "
             "Look whether these show one of them alone, under the right label."
@@ -56,8 +57,8 @@ def _on_more_pictures(classes, curve):
         )
     elif after["accuracy"] > before["interval"][1]:
         yield f"More pictures of every class would help, of none more than of the others: {gained}."
-    else:
-        yield f"No class stands out as lacking pictures, and more of all would bring little: {gained}."
+    elif curve["gain"]["interval"][1] < LITTLE:
+        yield f"More pictures would bring little: {gained}."
 
 
 def _on_small_classes(counts):

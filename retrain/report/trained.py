@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from retrain.calibrate import pictures_needed
-from retrain.errors import RetrainError
-from retrain.explain import heat, overlay
+from retrain.explain import heat, needs_tensorflow, overlay
 from retrain.images import ImageError, decode, read
 from retrain.metrics import Judged, confusion_matrix, per_class_scores
 from retrain.options import default_model_dir
@@ -170,15 +169,16 @@ def _grid(cells, classes):
 def _show(model, judged, rows, worst, examples):
     """{row: Shown}, each picture decoded once, several at a time."""
     guesses = judged.probabilities.argmax(axis=1)
+    explained = () if worst and needs_tensorflow(model) else worst  # a report waits for no TensorFlow
 
     def show(row):
         truth, guess = int(judged.truth[row]), int(guesses[row])
         thumbnail, heat_map, masked = None, None, ()
-        with suppress(ImageError, RetrainError):  # the file is gone, or a heat map would need TensorFlow
+        with suppress(ImageError):  # the file is gone
             image = decode(read(judged.paths[row]))
             small = shrink(image)
             thumbnail = embed(small)
-            heat_map = embed(overlay(small, heat(model, image, guess))) if row in worst else None
+            heat_map = embed(overlay(small, heat(model, image, guess))) if row in explained else None
             masked = tuple(embed(shrink(part)) for part in take_apart(model, image)) if row in examples else ()
         name, confidence = name_of(judged.paths[row].name), float(judged.probabilities[row, guess])
         return Shown(name, model.classes[truth], model.classes[guess], confidence, thumbnail, heat_map, masked)

@@ -8,7 +8,7 @@ from retrain.errors import RetrainError
 
 def convert_to_litert(spec):
     """Bytes of the LiteRT file of a registered backbone, made from its published weights."""
-    _require()
+    require()
     from retrain.tf.convert import convert
 
     return convert(spec)
@@ -16,13 +16,14 @@ def convert_to_litert(spec):
 
 def gradient_map(spec, pixels, weights):
     """Grad-CAM of a registered backbone; see `retrain.tf.grad_cam`."""
-    _require()
+    require()
     from retrain.tf import grad_cam
 
     return grad_cam.gradient_map(spec, pixels, weights)
 
 
-def _require():
+def require():
+    """Raise RetrainError where TensorFlow is not installed."""
     if importlib.util.find_spec("tensorflow") is None:
         raise RetrainError(
             "this needs TensorFlow, which is not installed.", "make setup-full, or pip install 'retrain[tf]'."

@@ -144,7 +144,7 @@ def test_train_measures_the_unknown_on_a_folder_of_it(run, sample, tmp_path):
     assert result["unknown"]["images"] == 24
     assert result["unknown"]["auroc"] > 0.6
     _, out, _ = run("train", tmp_path / "data")
-    assert b"(AUROC)" in out and b"(FPR95)" in out
+    assert b"AUROC" in out and b"FPR95" in out
 
 
 def test_train_says_where_pictures_are_too_few_to_tell_the_unknown(run, data):
@@ -200,7 +200,7 @@ def test_hostile_class_names_come_out_as_they_went_in(run, data, name):
     assert name in json.loads(out)["scores"]
     code, text, _ = run("evaluate", data)
     assert code == 0
-    assert os.fsencode(name) in text
+    assert os.fsencode(name.replace("\n", "?")) in text  # a table stays one
 
 
 # What a user meets: one clear line, the right exit code, nothing lost.

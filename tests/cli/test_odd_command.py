@@ -27,6 +27,15 @@ def test_without_a_label_it_says_how_far_each_is(run, sample):
     assert lines[4:] == ["None stands out."]
 
 
+def test_a_name_gives_the_terminal_no_orders(run, sample, tmp_path):
+    hostile = tmp_path / "\x1b[2Jtwo\nlines.jpg"
+    hostile.write_bytes(trees(sample)[0].read_bytes())
+    code, out, _ = run("odd", hostile, *trees(sample)[1:])
+    assert code == 0
+    assert len(out.splitlines()) == 5
+    assert b"\x1b" not in out
+
+
 def test_json_is_one_object(run, sample, model_dir):
     code, out, _ = run("odd", "--json", "--label", "tree", *trees(sample), sample / "sun" / "sun-000.jpg")
     result = json.loads(out)

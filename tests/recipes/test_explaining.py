@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import retrain.tf
 from retrain import ExplainOptions, RetrainError, explain_pictures
+from retrain.backbones import Backbone
 from retrain.classifier import Classifier
 from retrain.recipes.explaining import KINDS
 
@@ -107,6 +109,24 @@ def test_place_that_cannot_be_written_is_a_clear_error(picture, model_dir, tmp_p
     with pytest.raises(RetrainError, match="cannot write to") as caught:
         explain([picture], tmp_path / "file" / "out")
     assert caught.value.hint
+
+
+def test_encoder_that_fails_says_why(picture, model_dir, tmp_path, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise OSError("encoder error -2")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(RetrainError, match="encoder error -2"):
+        explain([picture], tmp_path / "out")
+
+
+def test_missing_tensorflow_is_an_error_at_once_where_maps_need_it(picture, model_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(Backbone, "has_feature_map", False)
+    monkeypatch.setattr(retrain.tf.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RetrainError, match="needs TensorFlow") as caught:
+        explain([picture], tmp_path / "out")
+    assert "retrain[tf]" in caught.value.hint
+    assert not (tmp_path / "out").exists()
 
 
 def test_full_disk_is_a_clear_error(picture, model_dir, tmp_path, monkeypatch):

@@ -62,3 +62,10 @@ def test_evaluate_leaves_a_file_that_is_no_such_page(run, data, model_dir, tmp_p
     assert code == 1
     assert "is there already" in err
     assert (tmp_path / "here" / "notes.html").read_text() == "mine"
+
+
+def test_page_of_an_evaluation_says_what_was_called_unknown_and_why(run, sample, model_dir, tmp_path):
+    assert run("evaluate", sample, "--threshold", "0.9", "--html", tmp_path / "page.html")[0] == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "confidence below 0.9 is called unknown" in page
+    assert "of the pictures of known classes" in page
