@@ -179,7 +179,9 @@ class Client:
                 response = self._session.get(url, headers=headers, allow_redirects=False, stream=True, timeout=times)
                 with closing(response):
                     body = b"" if response.is_redirect else _read(response, url, max_bytes)
-                    return Reply(url, response.status_code, response.headers, body)
+                if attempt.over:  # a cut looks like the end, to those who wait for the end
+                    raise FetchError("too_slow", url)
+                return Reply(url, response.status_code, response.headers, body)
             # Their texts hold the whole address, and that may hold a key: only the kind is passed on.
             except ValueError:
                 raise attempt.error("unreachable", "this is no address") from None
@@ -277,7 +279,7 @@ class _Attempt:
         self._timer = threading.Timer(total_s, self._end)
         self._timer.daemon = True
         self._lock = threading.Lock()
-        self._handle, self._over = None, False
+        self._handle, self.over = None, False
 
     def __enter__(self):
         if urlsplit(self.url).scheme not in PORTS:  # a redirect can lead anywhere
@@ -295,15 +297,15 @@ class _Attempt:
     def watch(self, handle):
         with self._lock:
             self._handle = handle
-            if self._over:
+            if self.over:
                 _cut(handle)
 
     def error(self, reason, detail=""):
-        return FetchError("too_slow", self.url) if self._over else FetchError(reason, self.url, detail)
+        return FetchError("too_slow", self.url) if self.over else FetchError(reason, self.url, detail)
 
     def _end(self):
         with self._lock:
-            self._over = True
+            self.over = True
             if self._handle:
                 _cut(self._handle)
 
