@@ -19,6 +19,8 @@ _HOMES = {
     "SortOptions": "retrain.options",
     "ExplainOptions": "retrain.options",
     "CleanOptions": "retrain.options",
+    "CrawlOptions": "retrain.options",
+    "crawl": "retrain.recipes.crawling",
     "train": "retrain.recipes.training",
     "evaluate": "retrain.recipes.evaluating",
     "explain_pictures": "retrain.recipes.explaining",

@@ -60,7 +60,7 @@ REASONS = {
     "busy": "the server is busy, or we asked too often",
     "quota": "what the host allows is used up",
     "opted_out": "the server asks not to learn from it (X-Robots-Tag)",
-    "not_json": "the server did not answer with JSON",
+    "malformed": "the server did not answer in the agreed form",
 }
 AGAIN = "broken_off", "too_slow"  # may go better the next time
 
@@ -93,7 +93,7 @@ class Reply:
             value = json.loads(self.body)
             if isinstance(value, dict):
                 return value
-        raise FetchError("not_json", self.url, reply=self)
+        raise FetchError("malformed", self.url, "the server did not answer with JSON", self)
 
 
 class Client:
@@ -108,6 +108,7 @@ class Client:
         self._limiter = _Limiter(folder or user_cache_path("retrain", appauthor=False) / "hosts", self.options)
         self._rates: dict[str, tuple] = {}
         self._private: set[str] = set()
+        self._attempts: set[_Attempt] = set()
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
@@ -115,6 +116,13 @@ class Client:
         self._session.headers.update({"User-Agent": user_agent(), "Accept-Encoding": "identity"})
         for scheme in PORTS:
             self._session.mount(f"{scheme}://", _Adapter(pool_maxsize=CONNECTIONS))
+
+    def close(self):
+        """Cut what other threads are fetching, or waiting to fetch: it raises FetchError there."""
+        self._limiter.closed.set()
+        for attempt in list(self._attempts):
+            attempt.end()
+        self._session.close()
 
     def allow(self, url):
         """Let that host and port be reached wherever they lie: the user has named them."""
@@ -162,7 +170,7 @@ class Client:
                 with self._limiter.turn(host, rates):
                     reply = self._once(url, headers, max_bytes)
             except FetchError as error:
-                if error.reason not in AGAIN or number == tries:
+                if error.reason not in AGAIN or number == tries or self._limiter.closed.is_set():
                     raise
             else:
                 if reply.status not in BUSY and not (reply.status == requests.codes.ok and is_busy and is_busy(reply)):
@@ -174,6 +182,7 @@ class Client:
 
     def _once(self, url, headers, max_bytes):
         with _Attempt(url, self._private, self.options.total_s) as attempt:
+            self._attempts.add(attempt)
             try:
                 times = self.options.connect_s, self.options.read_s
                 response = self._session.get(url, headers=headers, allow_redirects=False, stream=True, timeout=times)
@@ -191,6 +200,8 @@ class Client:
                 raise attempt.error("too_slow") from None
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
                 raise attempt.error("broken_off", f"the answer broke off ({type(error).__name__})") from None
+            finally:
+                self._attempts.discard(attempt)
 
 
 def user_agent():
@@ -276,7 +287,7 @@ class _Attempt:
 
     def __init__(self, url, private, total_s):
         self.url, self.private = url, private
-        self._timer = threading.Timer(total_s, self._end)
+        self._timer = threading.Timer(total_s, self.end)
         self._timer.daemon = True
         self._lock = threading.Lock()
         self._handle, self.over = None, False
@@ -303,7 +314,7 @@ class _Attempt:
     def error(self, reason, detail=""):
         return FetchError("too_slow", self.url) if self.over else FetchError(reason, self.url, detail)
 
-    def _end(self):
+    def end(self):
         with self._lock:
             self.over = True
             if self._handle:
@@ -388,6 +399,7 @@ class _Limiter:
 
     def __init__(self, folder, options):
         self._folder, self._max_wait_s = Path(folder), options.max_wait_s
+        self.closed = threading.Event()
         with self._plain_errors():
             self._folder.mkdir(parents=True, exist_ok=True)
             with self._changing() as database:
@@ -399,8 +411,7 @@ class _Limiter:
     def turn(self, host, rates):
         """Wait for this host's turn, and hold one of its connections.  Raises FetchError where that takes too long."""
         with self._connection(host):
-            with self._plain_errors():
-                row = self._wait(host, rates)
+            row = self._wait(host, rates)
             try:
                 yield
             finally:
@@ -419,14 +430,15 @@ class _Limiter:
     def _wait(self, host, rates):
         """Wait, and take the turn.  Returns the request's row."""
         while True:
-            with self._changing() as database:
+            with self._plain_errors(), self._changing() as database:
                 wait = self._free_at(database, host, rates) - time.time()
                 if wait <= 0:
                     return database.execute("INSERT INTO requests VALUES (?, ?)", (host, time.time())).lastrowid
             if wait > self._max_wait_s:
                 free = datetime.fromtimestamp(time.time() + wait).strftime("%Y-%m-%d %H:%M")
                 raise FetchError("quota", f"//{host}", f"{host} is to be left alone until {free}")
-            time.sleep(wait)
+            if self.closed.wait(wait):
+                raise FetchError("broken_off", f"//{host}", "it is not wanted any more")
 
     def _free_at(self, database, host, rates):
         """The time from when on nothing speaks against a request."""

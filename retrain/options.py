@@ -115,3 +115,14 @@ class FetchOptions:
     rates: tuple[tuple[int, float], ...] = (
         (120, 60.0),
     )  # requests in so many seconds, to a host with no rule of its own
+
+
+@dataclass(frozen=True)
+class CrawlOptions:
+    """limit and max_per_source: pictures a class, those that are there already among them."""
+
+    sources: tuple[str, ...] = ("openverse", "wikimedia")  # keys of retrain.sources.SOURCES
+    licence: str = "safe"  # a key of retrain.sources.licences.WANTED
+    limit: int = 100
+    max_per_source: int | None = None
+    min_size: tuple[int, int] = (200, 200)  # px, width and height
