@@ -215,7 +215,8 @@ def plain(url):
     """An address as it may be shown: without user, password, query and fragment, which may hold keys."""
     try:
         parts = urlsplit(url)
-        return f"{parts.scheme}://{host_of(url)}{parts.path}" if parts.hostname else "an address without a host"
+        host = parts.netloc.rpartition("@")[2]
+        return f"{parts.scheme}://{host}{parts.path}" if host else "an address without a host"
     except ValueError:
         return "an address that is none"
 
@@ -436,9 +437,9 @@ class _Limiter:
                     return database.execute("INSERT INTO requests VALUES (?, ?)", (host, time.time())).lastrowid
             if wait > self._max_wait_s:
                 free = datetime.fromtimestamp(time.time() + wait).strftime("%Y-%m-%d %H:%M")
-                raise FetchError("quota", f"//{host}", f"{host} is to be left alone until {free}")
+                raise FetchError("quota", f"http://{host}", f"it is to be left alone until {free}")
             if self.closed.wait(wait):
-                raise FetchError("broken_off", f"//{host}", "it is not wanted any more")
+                raise FetchError("broken_off", f"http://{host}", "it is not wanted any more")
 
     def _free_at(self, database, host, rates):
         """The time from when on nothing speaks against a request."""
@@ -470,6 +471,7 @@ class _Limiter:
     @contextmanager
     def _changing(self):
         with closing(sqlite3.connect(self._folder / "requests.sqlite", timeout=60, isolation_level=None)) as database:
+            database.execute("PRAGMA synchronous = OFF")  # what a power cut takes away is of no worth then
             database.execute("BEGIN IMMEDIATE")
             yield database
             database.execute("COMMIT")

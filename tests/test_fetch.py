@@ -321,4 +321,4 @@ def test_no_key_in_any_error(client):
 
 
 def test_plain_address_holds_no_secret():
-    assert plain("https://me:pw@Example.org/a/b?key=1#2") == "https://example.org:443/a/b"
+    assert plain("https://me:pw@Example.org/a/b?key=1#2") == "https://Example.org/a/b"

@@ -98,8 +98,8 @@ def _not_found(handler, _asked):
 
 
 @contextmanager
-def serving(routes, rate=None):
-    server = Server(routes, rate)
+def running(server):
+    """The server, answering as long as this lasts."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
@@ -107,3 +107,7 @@ def serving(routes, rate=None):
     finally:
         server.shutdown()
         server.server_close()
+
+
+def serving(routes, rate=None):
+    return running(Server(routes, rate))

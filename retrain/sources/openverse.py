@@ -33,7 +33,7 @@ def _rows(client, query, licence, shape):
 
 
 def _candidate(row):
-    code = f"{row.get('license') or ''} {row.get('license_version') or ''}".strip()
+    code = row.get("license") and f"{row['license']} {row.get('license_version') or ''}".strip()
     return Candidate(
         source="openverse",
         id=row["id"],
@@ -42,7 +42,7 @@ def _candidate(row):
         creator=row.get("creator"),
         creator_url=row.get("creator_url"),
         licence=parse_licence(code, row.get("license_url")),
-        licence_text=code or None,
+        licence_text=code,
         attribution=row.get("attribution"),
         width=row.get("width"),
         height=row.get("height"),
