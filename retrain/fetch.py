@@ -431,6 +431,8 @@ class _Limiter:
     def _wait(self, host, rates):
         """Wait, and take the turn.  Returns the request's row."""
         while True:
+            if self.closed.is_set():
+                raise FetchError("broken_off", f"http://{host}", "it is not wanted any more")
             with self._plain_errors(), self._changing() as database:
                 wait = self._free_at(database, host, rates) - time.time()
                 if wait <= 0:
@@ -438,8 +440,7 @@ class _Limiter:
             if wait > self._max_wait_s:
                 free = datetime.fromtimestamp(time.time() + wait).strftime("%Y-%m-%d %H:%M")
                 raise FetchError("quota", f"http://{host}", f"it is to be left alone until {free}")
-            if self.closed.wait(wait):
-                raise FetchError("broken_off", f"http://{host}", "it is not wanted any more")
+            self.closed.wait(wait)
 
     def _free_at(self, database, host, rates):
         """The time from when on nothing speaks against a request."""

@@ -1,6 +1,7 @@
 import multiprocessing
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -309,6 +310,22 @@ def _fetch_all(url, folder):
     client.allow(url)
     for _ in range(4):
         client.get(url)
+
+
+def test_closing_cuts_what_is_under_way_and_what_waits(tmp_path):
+    def hang(handler, _asked):
+        time.sleep(5)
+
+    client = Client(FetchOptions(tries=3), tmp_path / "hosts")
+    with serving({"": hang}) as server, ThreadPoolExecutor(3) as threads:
+        client.allow(server.url)
+        started, waiting = time.monotonic(), [threads.submit(client.get, server.url) for _ in range(3)]
+        while len(server.asked) < fetch.CONNECTIONS:
+            time.sleep(0.01)
+        client.close()
+        assert all(isinstance(future.exception(), FetchError) for future in waiting)
+        assert time.monotonic() - started < 4
+        assert len(server.asked) == fetch.CONNECTIONS
 
 
 def test_no_key_in_any_error(client):

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-HEAVY = {"tensorflow", "keras", "sklearn", "scipy", "cleanlab", "pandas", "matplotlib", "jinja2", "rich"}
+HEAVY = {"tensorflow", "keras", "sklearn", "scipy", "cleanlab", "pandas", "matplotlib", "jinja2", "rich", "requests"}
 RUN = """
 import sys
 sys.argv = ["retrain", *sys.argv[1:]]

@@ -5,7 +5,7 @@
     DATA/ATTRIBUTION.md        who is to be named
     DATA/.retrain-crawl/       what was refused, and downloads that a kill has interrupted
 
-A download is brought to the disk before anything else is done with it, and its line before it gets its place, so a
+A download is written down before anything else is done with it, and its line before it gets its place, so a
 crawl that was killed goes on without fetching or losing a picture twice.  Nor does a picture come back that somebody
 has taken out of the folder.
 """
@@ -250,10 +250,12 @@ class _Collection:
         """The picture's bytes, which are on the disk from then on.  Raises FetchError.  Runs in threads."""
         path = self._download(candidate.source, candidate.id)
         with suppress(FileNotFoundError):
-            return path.read_bytes()
+            if data := path.read_bytes():
+                return data
         data = self.client.get(candidate.image_url, tries=TRIES, opt_out=True).body
+        # Safe from a kill at once; from a power cut when it gets its line.
         part = path.with_suffix(".part")
-        _write(part, data)
+        part.write_bytes(data)
         part.replace(path)
         return data
 
@@ -276,6 +278,7 @@ class _Collection:
         row = _row(candidate, query, f"{folder}/{name}", label) | {
             "width": width, "height": height, "mime": mime, "sha256": digest,
         }  # fmt: skip
+        _sync(self._download(candidate.source, candidate.id))
         _append(self.path, row)
         self._place(row)
         self._remember(row, hashes)
@@ -294,7 +297,7 @@ class _Collection:
         lines = [_credit(row) for row in self.rows if (self.folder / row["file"]).exists()]
         text = "\n".join([MARK, "", "# Pictures and their authors", "", *lines, ""])
         part = self.own / "attribution.part"
-        _write(part, text.encode(errors="replace"))
+        part.write_bytes(text.encode(errors="replace"))
         part.replace(path)
 
     def _read(self):
@@ -309,7 +312,9 @@ class _Collection:
             self._download(row["source"], row["id"]).unlink(missing_ok=True)
 
     def _finish(self):
-        """Give the pictures their place that have a line and were not put there."""
+        """Give the pictures their place that have a line and were not put there; the rest of a kill is removed."""
+        for path in self.own.glob("*.part"):
+            path.unlink()
         for row in self.rows:
             if self._download(row["source"], row["id"]).exists():
                 self._place(row)
@@ -328,7 +333,8 @@ class _Collection:
         """All that is here counts for copies, whoever has put it here."""
         for folder in class_folders:
             self._names[folder] = Names()
-        paths = [path for path in walk(self.folder) if path.parent != self.folder]
+        folders = sorted(path for path in self.folder.iterdir() if path.is_dir() and path.name[0] != ".")
+        paths = [path for folder in folders for path in walk(folder)]
         for path in paths:
             if path.parent.parent == self.folder and path.parent.name in self._names:
                 self._names[path.parent.name].give(path.stem, path.suffix)
@@ -434,10 +440,8 @@ def _append(path, row):
         os.fsync(file.fileno())
 
 
-def _write(path, data):
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
+def _sync(path):
+    with open(path, "rb") as file:
         os.fsync(file.fileno())
 
 
