@@ -2,8 +2,8 @@
 # environment as they were typed, and never become part of a shell line. ARGS adds options: ARGS='--quality good'.
 # zsh, the shell of macOS, leaves the ~ of DATA=~/photos to us.
 typed = $(subst <start>,,$(subst <start>~/,$(HOME)/,<start>$(value $(1))))
-$(foreach name,DATA IMAGE SRC DST,$(eval override $(name) := $$(call typed,$(name))))
-export DATA IMAGE SRC DST
+$(foreach name,DATA IMAGE SRC DST CLASSES,$(eval override $(name) := $$(call typed,$(name))))
+export DATA IMAGE SRC DST CLASSES
 need = $(foreach name,$(1),$(if $($(name)),,$(error Say which: make $@ $(1:%=%=…))))
 
 SHELL_FILES = *.sh scripts/*.sh tests/shell/*.bash tests/shell/*.bats tests/container/*.bash tests/container/*.bats .ci/run
@@ -13,7 +13,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 TRAINING = scikit-learn scipy joblib narwhals threadpoolctl cleanlab pandas python-dateutil termcolor tzdata
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-full setup-dev train guess sort explain evaluate report clean demo doctor image image-gpu test \
+.PHONY: help setup setup-full setup-dev crawl train guess sort explain evaluate report clean demo doctor image image-gpu test \
 	test-image lint format bench fuzz docs lock
 
 help:
@@ -28,6 +28,9 @@ setup-full: ## The same with TensorFlow, to build further backbones
 
 setup-dev:
 	@scripts/setup.sh requirements-dev.txt
+
+crawl: ## CLASSES=daisy,rose Fetch pictures of these, with authors and licences; DATA=folder takes them
+	@$(call need,CLASSES)set -f; IFS=,; scripts/retrain.sh crawl $(if $(DATA),--out "$$DATA") $(ARGS) -- $$CLASSES
 
 train: ## DATA=folder Teach a model its categories, one folder a class
 	@$(call need,DATA)scripts/retrain.sh train $(ARGS) -- "$$DATA"

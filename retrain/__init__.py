@@ -21,6 +21,8 @@ _HOMES = {
     "ExplainOptions": "retrain.options",
     "OddOptions": "retrain.options",
     "CleanOptions": "retrain.options",
+    "CrawlOptions": "retrain.options",
+    "crawl": "retrain.recipes.crawling",
     "train": "retrain.recipes.training",
     "evaluate": "retrain.recipes.evaluating",
     "explain_pictures": "retrain.recipes.explaining",

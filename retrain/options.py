@@ -105,3 +105,30 @@ class CleanOptions:
     checks: tuple[str, ...] = ()  # keys of retrain.checks.CHECKS; none: all, and only the sure ones are applied
     apply: bool = False  # move to quarantine
     html: str | Path | None = None  # a page with the suspects
+
+
+@dataclass(frozen=True)
+class FetchOptions:
+    """How long, how much and how often to ask a host."""
+
+    connect_s: float = 10.0
+    read_s: float = 15.0  # between two bytes
+    total_s: float = 60.0
+    max_bytes: int = 30_000_000  # 30 MB an answer
+    tries: int = 4
+    pause_s: float = 2.0  # after the first failure; doubled at each
+    max_wait_s: float = 90.0  # for a host's turn; what asks for more is given up for now
+    rates: tuple[tuple[int, float], ...] = (
+        (120, 60.0),
+    )  # requests in so many seconds, to a host with no rule of its own
+
+
+@dataclass(frozen=True)
+class CrawlOptions:
+    """limit and max_per_source: pictures a class, those that are there already among them."""
+
+    sources: tuple[str, ...] = ("openverse", "wikimedia")  # keys of retrain.sources.SOURCES
+    licence: str = "safe"  # a key of retrain.sources.licences.WANTED
+    limit: int = 100
+    max_per_source: int | None = None
+    min_size: tuple[int, int] = (200, 200)  # px, width and height

@@ -90,10 +90,11 @@ build_image() {
 
 # run_in_container COMMAND ARGUMENT…: become that command in a container.
 run_in_container() {
-  local extra debug='' args=(--rm --pull never --network none --read-only --cap-drop ALL --security-opt no-new-privileges
+  local extra debug='' args=(--rm --pull never --read-only --cap-drop ALL --security-opt no-new-privileges
     --no-healthcheck --log-driver none --env TF_FILES --env RETRAIN_PROGRAM --env NO_COLOR)
   check_names "$@"
   case $1-$# in --debug-1) ;; --debug-*) debug=$1 && shift ;; esac
+  [ "$1" = crawl ] || args+=(--network none)
   find_image "$1"
   need_image
   cd -P -- . || exit # for PWD as the kernel sees it: there it looks up relative paths
@@ -155,19 +156,20 @@ add_gpu() {
 
 # add_mounts COMMAND ARGUMENT…: what is written comes first, for what is mounted already stays as it is.
 add_mounts() {
-  local command=$1 files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html='' data='' out=''
+  local command=$1 files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html='' data='' out='' lists=()
   mounted=:
   shift
   split "$@"
   read_options ${options[@]+"${options[@]}"}
   [ -n "$model" ] || [ ! -L "$files/model" ] || model=$files/model
   case $command-$model in
-    guess-* | sort-* | explain-* | report-* | odd-*) ;;
+    guess-* | sort-* | explain-* | report-* | odd-* | crawl-*) ;;
     train- | export- | clean-*) adds_to "$files" ;;
     train-* | export-* | evaluate-?*) beside_model ;;
     *) writes "$files" ;;
   esac
   case $command in
+    crawl) add_crawl_mounts ;;
     sample) adds_to "${paths[0]-}" ;;
     export) adds_to "${paths[1]-}" ;;
     guess | explain) adds_to "$out" ;;
@@ -198,6 +200,8 @@ read_options() {
       --out | --explain) out=${2-} ;;
       --out=* | --explain=*) out=${1#*=} ;;
       --dry-run) dry_run=yes ;;
+      --class | --query-list) lists+=("${2#*=}") ;;
+      --class=* | --query-list=*) lists+=("${1##*=}") ;;
     esac
     ! takes_value "$1" || [ $# = 1 ] || shift
     shift
@@ -218,6 +222,17 @@ folder_of() {
     */?*) REPLY=${1%/?*}/ ;;
     *) REPLY=./ ;;
   esac
+}
+
+# Hosts' quotas are kept for this user, in a container or not; keys go in through the environment or their file.
+add_crawl_mounts() {
+  local cache=${XDG_CACHE_HOME:-${HOME-}/.cache} config=${XDG_CONFIG_HOME:-${HOME-}/.config} name path
+  adds_to "${out:-$files/data}"
+  adds_to "$cache/retrain"
+  reads "$config/retrain" ${lists[@]+"${lists[@]}"}
+  for path in ${paths[@]+"${paths[@]}"}; do reads "$path.txt"; done # a list of addresses
+  args+=(--env "XDG_CACHE_HOME=$cache" --env "XDG_CONFIG_HOME=$config" --env RETRAIN_CONTACT)
+  for name in OPENVERSE WIKIMEDIA INATURALIST FLICKR URLS; do args+=(--env "RETRAIN_${name}_URL" --env "RETRAIN_${name}_KEY"); done
 }
 
 # add_sort_mounts SRC DST

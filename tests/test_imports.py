@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-HEAVY = {"tensorflow", "keras", "sklearn", "scipy", "cleanlab", "pandas", "matplotlib", "jinja2", "rich"}
+HEAVY = {"tensorflow", "keras", "sklearn", "scipy", "cleanlab", "pandas", "matplotlib", "jinja2", "rich", "requests"}
 RUN = """
 import sys
 sys.argv = ["retrain", *sys.argv[1:]]

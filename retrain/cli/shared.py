@@ -23,7 +23,7 @@ def names(_context, _parameter, value):
 ONLY = click.option("--only", metavar="CLASS,…", default="", callback=names, help="Only these classes.")
 
 
-def _sides(_context, _parameter, value):
+def sides(_context, _parameter, value):
     """`224x160`, or one number for both."""
     match = re.fullmatch(r"(\d+)(?:x(\d+))?", value)
     if not match:
@@ -80,7 +80,7 @@ def data_options(command):
             "--max-per-class", type=click.IntRange(1), metavar="N", help="Use at most so many pictures a class."
         ),
         click.option(
-            "--min-size", metavar="WxH", default="0", callback=_sides, help="Leave out pictures of fewer pixels."
+            "--min-size", metavar="WxH", default="0", callback=sides, help="Leave out pictures of fewer pixels."
         ),
     ])  # fmt: skip
 

@@ -34,6 +34,20 @@ retrain() {
   done
 }
 
+@test "crawl reaches the network; its keys are in the environment, not on the command line" {
+  export HOME=$BATS_TEST_TMPDIR/home RETRAIN_FLICKR_KEY=sesame
+  unset XDG_CACHE_HOME XDG_CONFIG_HOME
+  mkdir -p "$HOME/.config/retrain"
+  retrain crawl daisy --out flowers
+  run ! has '--network none'
+  has --env RETRAIN_FLICKR_KEY
+  run ! grep -q sesame "$RECORD"
+  mounted "rw $here/flowers" "rw $HOME/.cache/retrain" "ro $HOME/.config/retrain" "ro $here/tf_files"
+  : >daisies.txt
+  retrain crawl daisies --source urls
+  mounted "rw $here/tf_files/data" "rw $HOME/.cache/retrain" "ro $HOME/.config/retrain" "ro $here" "ro $here/tf_files"
+}
+
 @test "files belong to the caller, with every kind of engine" {
   me=$(id -u):$(id -g)
   retrain backbones

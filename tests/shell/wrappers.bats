@@ -111,6 +111,19 @@ setup() {
   done
 }
 
+@test "crawl.sh takes words, and make crawl splits them at commas alone" {
+  "$project/crawl.sh" --limit 30 daisy --class 'r=red rose' 'white rose'
+  called_with crawl --limit 30 --class 'r=red rose' -- daisy 'white rose'
+  for name in "${hostile_names[@]}"; do
+    "$project/crawl.sh" -- "$name"
+    called_with crawl -- "$name"
+  done
+  run -2 --separate-stderr "$project/crawl.sh"
+  make -s -C "$project" crawl CLASSES='red rose,*,$(touch pwned)' DATA='my photos' ARGS='--limit 5'
+  called_with crawl --out 'my photos' --limit 5 -- 'red rose' '*' '$(touch pwned)'
+  run ! make -s -C "$project" crawl
+}
+
 @test "guessDir.sh sorts a folder into sorted, or into OUT" {
   for name in "${hostile_names[@]}"; do
     "$project/guessDir.sh" -- "$name"

@@ -1,0 +1,125 @@
+"""retrain crawl"""
+
+import shlex
+from pathlib import Path
+
+import click
+
+from retrain import progress
+from retrain.cli import FILES_FAILED, program
+from retrain.cli.shared import AS_JSON, names, print_json, sides
+from retrain.errors import RetrainError
+from retrain.options import CrawlOptions, tf_files
+
+
+def _classes(_context, _parameter, values):
+    """`daisy=bellis perennis,daisy flower`, several times."""
+    classes = {}
+    for value in values:
+        label, _, queries = value.partition("=")
+        queries = tuple(filter(None, map(str.strip, queries.split(","))))
+        if not label.strip() or not queries:
+            raise click.BadParameter('such as daisy="bellis perennis,daisy flower".')
+        classes[label.strip()] = queries
+    return classes
+
+
+@click.command("crawl")
+@click.argument("keywords", nargs=-1)
+@click.option("--out", metavar="DATA", help="Folder of the pictures.  [default: $TF_FILES/data, or tf_files/data]")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=CrawlOptions.limit,
+    show_default=True,
+    help="Pictures a class, with those that are there.",
+)
+@click.option(
+    "--class",
+    "classes",
+    multiple=True,
+    metavar="LABEL=QUERY,…",
+    callback=_classes,
+    help="A class, and what to search for; may be given several times.",
+)
+@click.option("--query-list", metavar="FILE", help="A file with a keyword a line.")
+@click.option(
+    "--source",
+    "sources",
+    metavar="SOURCE,…",
+    callback=names,
+    default=",".join(CrawlOptions.sources),
+    show_default=True,
+    help="openverse, wikimedia, inaturalist, flickr, urls.",
+)
+@click.option(
+    "--license",
+    "licence",
+    type=click.Choice(["safe", "commercial", "any"]),
+    default=CrawlOptions.licence,
+    show_default=True,
+    help="safe: what may be reused and changed, also commercially. commercial: also what may not be "
+    "changed. any: also what has no licence, or none that is known.",
+)
+@click.option("--max-per-source", type=click.IntRange(1), metavar="N", help="Pictures of a class from one source.")
+@click.option(
+    "--min-size",
+    metavar="WxH",
+    default="{}x{}".format(*CrawlOptions.min_size),
+    callback=sides,
+    show_default=True,
+    help="Leave out pictures of fewer pixels.",
+)
+@AS_JSON
+def command(keywords, out, classes, query_list, as_json, **options):
+    """Fetch pictures of each KEYWORD into a folder of its name below DATA.
+
+    For data sets of pictures: manifest.jsonl says of each where it comes from, who made it and what its licence is,
+    ATTRIBUTION.md names the authors. Only documented interfaces are asked, and no oftener than they allow; nothing here
+    drives a browser or answers a page. What was interrupted goes on where it stopped. A query that begins with
+    Category: names a category of Wikimedia Commons. With --source urls a keyword names a text file with an address a
+    line; behind it may stand, parted by tabs, licence, author and landing page. A key of Flickr is expected in
+    RETRAIN_FLICKR_KEY.
+
+    \b
+    retrain crawl daisy rose --out photos --limit 300
+    retrain crawl --class daisy="bellis perennis,daisy flower" --out photos
+    retrain crawl my-daisies.txt --source urls --license any --out photos
+    """
+    from retrain.recipes.crawling import crawl
+
+    keywords = [*keywords, *(_lines(query_list) if query_list else [])]
+    # A file of addresses names its class by its stem.
+    labels = {Path(word).stem if options["sources"] == ("urls",) else word: (word,) for word in keywords} | classes
+    if not labels:
+        raise click.UsageError("Name what to look for.")
+    out = out or str(tf_files() / "data")
+    with progress.shown():
+        result = crawl(labels, out, CrawlOptions(**options))
+    if as_json:
+        print_json(result)
+    else:
+        _print(result, out)
+    if result["failures"]:
+        for row in result["failures"]:
+            click.echo(f"{row['source']}, {row['query']}: {row['reason']}", err=True)
+        raise SystemExit(FILES_FAILED)
+
+
+def _lines(path):
+    try:
+        lines = Path(path).read_text("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise RetrainError(f"{path} cannot be read: {error}.", "Name a text file with a keyword a line.") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _print(result, out):
+    from retrain.recipes.crawling import explain_reason
+
+    for label, row in result["classes"].items():
+        click.echo(f"{label}: {row['pictures']} pictures, {row['new']} of them new")
+        for reason, count in sorted(row["refused"].items(), key=lambda pair: -pair[1]):
+            click.echo(f"  {count:6} refused: {explain_reason(reason)}")
+    click.echo(f"Sources, authors and licences: {result['manifest']}")
+    click.echo(f"Next: {program()} clean {shlex.quote(out)}")

@@ -1,0 +1,271 @@
+import importlib
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from image_sites import BY, Flickr, INaturalist, Openverse, Wikimedia
+from web import running, serving
+
+import retrain.sources
+from retrain.errors import RetrainError
+from retrain.fetch import Client, FetchError
+from retrain.options import FetchOptions
+from retrain.sources import SOURCES, Candidate, key, load_search, require_sources, search
+from retrain.sources.licences import Licence
+
+FAST = FetchOptions(connect_s=1, read_s=1, total_s=2, tries=3, pause_s=0.01, max_wait_s=3)
+
+
+@pytest.fixture
+def client(tmp_path):
+    return Client(FAST, tmp_path / "hosts")
+
+
+@pytest.fixture(autouse=True)
+def keys(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("RETRAIN_FLICKR_KEY", "sesame")
+
+
+@pytest.fixture
+def found(monkeypatch, client):
+    """What a source finds on a site that takes the place of the real one."""
+
+    def find(name, site, query, licence="safe", limit=None):
+        monkeypatch.setenv(f"RETRAIN_{name.upper()}_URL", site.base_url)
+        monkeypatch.setitem(SOURCES, name, SOURCES[name]._replace(rates=()))
+        return list(search(name, client, query, licence, limit))
+
+    return find
+
+
+def ids(candidates):
+    return [candidate.id for candidate in candidates]
+
+
+# The contract
+
+
+def test_every_file_is_registered():
+    files = {path.stem for path in Path(retrain.sources.__file__).parent.glob("[!_]*.py")} - {"licences"}
+    assert files == set(SOURCES)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_source_keeps_its_contract(name):
+    assert importlib.import_module(f"retrain.sources.{name}").__doc__
+    assert load_search(name).__code__.co_varnames[:3] == ("client", "query", "licence")
+    assert SOURCES[name].what
+    assert name == "urls" or SOURCES[name].rates
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if name != "urls"])
+@pytest.mark.parametrize("answer", [
+    "<html>Sorry</html>", {}, [], {"results": None}, {"results": [1]}, {"query": {"pages": [{"imageinfo": [1]}]}},
+    {"results": [{"id": 1, "url": ["x"], "photos": [{"id": 1, "url": {}}]}], "page_count": 1},
+    {"stat": "ok", "licenses": 7, "photos": {}},
+])  # fmt: skip
+def test_answer_of_another_form_is_an_error_or_nothing(name, answer, client, monkeypatch):
+    with serving({"": lambda handler, _: handler.answer(answer)}) as server:
+        monkeypatch.setenv(f"RETRAIN_{name.upper()}_URL", f"{server.url}/")
+        try:
+            assert list(search(name, client, "daisy", "safe")) == []
+        except FetchError as error:
+            assert error.reason in ("malformed", "status")
+
+
+def test_unknown_source_gets_the_nearest():
+    with pytest.raises(RetrainError) as caught:
+        require_sources(["openvers"])
+    assert "openverse" in caught.value.hint
+
+
+def test_each_picture_comes_once_and_no_more_than_asked(monkeypatch, client):
+    rows = [Candidate("urls", str(number % 4), "http://example.org") for number in range(20)]
+    monkeypatch.setattr(retrain.sources, "load_search", lambda _name: lambda *_: iter(rows))
+    assert ids(search("urls", client, "", "safe")) == ["0", "1", "2", "3"]
+    assert ids(search("urls", client, "", "safe", 2)) == ["0", "1"]
+
+
+# Keys
+
+
+def test_key_comes_from_a_file_that_nobody_else_may_read(monkeypatch, tmp_path):
+    monkeypatch.delenv("RETRAIN_FLICKR_KEY")
+    with pytest.raises(RetrainError, match="wants a key"):
+        require_sources(["flickr"])
+    path = tmp_path / "config" / "retrain" / "keys"
+    path.parent.mkdir(parents=True)
+    path.write_text("flickr=secret=1\n")
+    path.chmod(0o600)
+    assert key("flickr") == "secret=1"
+    path.chmod(0o640)
+    with pytest.raises(RetrainError, match="others may read") as caught:
+        key("flickr")
+    assert "secret" not in str(caught.value)
+
+
+# Openverse
+
+
+def test_openverse_pages_to_the_last(found):
+    catalogue = {"daisy": [(f"d{number}", "by") for number in range(45)]}
+    with running(Openverse(catalogue)) as site:
+        candidates = found("openverse", site, "daisy")
+        assert ids(candidates) == [f"d{number}" for number in range(45)]
+        assert [asked.params["page"] for asked in site.asked] == ["1", "2", "3"]
+        assert site.asked[0].params["license_type"] == "commercial,modification"
+        assert candidates[0] == Candidate(
+            source="openverse", id="d0", image_url=site.photo_url("d0"), landing_url="https://photos.example/d0",
+            creator="Ann 0", creator_url="https://photos.example/ann0", licence=Licence("by", "4.0"),
+            licence_text="by 4.0", attribution='"Title" by Ann 0 is licensed under by.',
+        )  # fmt: skip
+        assert candidates[4].creator is None
+
+
+def test_openverse_goes_on_by_shape_where_a_query_ends(found):
+    catalogue = {"daisy": [(f"d{number}", "cc0") for number in range(700)]}
+    with running(Openverse(catalogue)) as site:
+        candidates = found("openverse", site, "daisy")
+    assert len(candidates) == 700
+    assert not any(asked.params["page"] == "13" for asked in site.asked)
+
+
+def test_openverse_keeps_its_quota(client, monkeypatch):
+    monkeypatch.setitem(SOURCES, "openverse", SOURCES["openverse"]._replace(rates=((3, 0.3),)))
+    with running(Openverse({"daisy": [(f"d{number}", "by") for number in range(150)]}, rate=(3, 0.3))) as site:
+        monkeypatch.setenv("RETRAIN_OPENVERSE_URL", site.base_url)
+        assert len(list(search("openverse", client, "daisy", "safe"))) == 150
+        assert not site.refused
+
+
+def test_openverse_asks_for_no_page_that_is_not_needed(client, monkeypatch):
+    with running(Openverse({"daisy": [(f"d{number}", "by") for number in range(100)]})) as site:
+        monkeypatch.setenv("RETRAIN_OPENVERSE_URL", site.base_url)
+        assert len(list(islice(search("openverse", client, "daisy", "safe"), 20))) == 20
+        assert len(site.asked) == 1
+
+
+def test_openverse_licence_whose_address_says_otherwise_is_none(found, monkeypatch):
+    with running(Openverse({"daisy": [("d", "by")]})) as site:
+        row = site.row
+        monkeypatch.setattr(site, "row", lambda name, licence, number: row(name, licence, number) | {
+            "license_url": "https://creativecommons.org/licenses/by-nc/4.0/"
+        })  # fmt: skip
+        assert [candidate.licence for candidate in found("openverse", site, "daisy")] == [None]
+
+
+# Wikimedia
+
+
+def photos(count, code="cc-by-4.0", address=BY):
+    return [(f"w{number}", code, address) for number in range(count)]
+
+
+@pytest.mark.parametrize("query", ["daisy", "Category:Bellis perennis"])
+def test_wikimedia_sends_back_what_continues(found, query):
+    with running(Wikimedia({query: photos(12)}, page_size=5)) as site:
+        candidates = found("wikimedia", site, query)
+        assert [candidate.image_url for candidate in candidates] == [
+            site.photo_url(f"w{number}") for number in range(12)
+        ]
+        assert len(site.asked) == 3
+        assert "continue" in site.asked[1].params
+
+
+def test_wikimedia_tells_author_and_licence_without_html(found):
+    with running(Wikimedia({"daisy": photos(1)})) as site:
+        (candidate,) = found("wikimedia", site, "daisy")
+    assert candidate.creator == "Ann & 0"
+    assert candidate.licence == Licence("by", "4.0")
+    assert candidate.landing_url == "https://commons.example/wiki/File:w0.jpg"
+
+
+def test_wikimedia_leaves_out_drawings_and_what_is_not_told_yet(found):
+    with running(Wikimedia({"daisy": [("drawing", "cc0", None), ("bare", "cc0", None), *photos(1)]})) as site:
+        assert ids(found("wikimedia", site, "daisy")) == ["1002"]
+
+
+def test_wikimedia_waits_where_the_servers_lag(found):
+    with running(Wikimedia({"daisy": photos(1)}, lags=1)) as site:
+        assert len(found("wikimedia", site, "daisy")) == 1
+        assert site.asked[1].at - site.asked[0].at >= 1
+
+
+def test_wikimedia_error_of_status_200_is_an_error(found):
+    with running(Wikimedia({})) as site, pytest.raises(FetchError, match="invalidtitle: Bad title"):
+        found("wikimedia", site, "Category:")
+
+
+# iNaturalist
+
+
+def test_inaturalist_pages_by_id_and_tells_each_photos_licence(found):
+    observations = [[(f"i{number}", "cc-by"), (f"null{number}", None)] for number in range(7)]
+    with running(INaturalist({"Bellis perennis": observations}, page_size=3)) as site:
+        candidates = found("inaturalist", site, "Bellis perennis")
+        assert [asked.params["id_above"] for asked in site.asked] == ["0", "3", "6", "7"]
+        assert site.asked[0].params["photo_license"] == "cc0,cc-by,cc-by-sa"
+    assert [candidate.licence for candidate in candidates] == [Licence("by"), None] * 7
+    assert candidates[0].image_url.endswith("/photos/i0/medium.jpg")
+    assert ids(candidates)[:3] == ["1-10", "1-11", "2-20"]
+
+
+def test_inaturalist_busy_in_html_is_asked_again(found):
+    with running(INaturalist({"daisy": [[("i", "cc0")]]})) as site:
+        site.html_first = True
+        assert len(found("inaturalist", site, "daisy")) == 1
+
+
+# Flickr
+
+
+def test_flickr_asks_for_the_licences_as_they_are_numbered_today(found):
+    rows = [
+        ("f1", "4"),
+        ("f2", "12"),
+        ("f3", "9"),
+        ("nc", "2"),
+        ("reserved", "0"),
+        ("planted-1", "0"),
+        ("commons", "7"),
+    ]
+    with running(Flickr({"daisy": rows})) as site:
+        candidates = found("flickr", site, "daisy")
+        assert site.asked[1].params["license"] == "4,9,12"
+    licences = {candidate.id: candidate.licence for candidate in candidates}
+    assert licences == {
+        "f1": Licence("by", "2.0"), "f2": Licence("by", "4.0"), "f3": Licence("cc0", "1.0"), "planted-1": None,
+    }  # fmt: skip
+    assert candidates[0].landing_url == "https://www.flickr.com/photos/12@N00/f1"
+
+
+def test_flickr_stops_where_pages_repeat(found):
+    with running(Flickr({"daisy": [(f"f{number}", "4") for number in range(3000)]}, served=1000)) as site:
+        assert len(found("flickr", site, "daisy")) == 1000
+        assert [asked.params.get("page") for asked in site.asked] == [None, "1", "2", "3"]
+
+
+def test_flickr_error_tells_no_key(found):
+    with running(Flickr({}, key="another")) as site, pytest.raises(FetchError, match="Invalid API Key") as caught:
+        found("flickr", site, "daisy")
+    assert "sesame" not in f"{caught.value}{caught.value.hint}"
+
+
+# Lists of addresses
+
+
+def test_list_of_addresses(client, tmp_path, monkeypatch):
+    monkeypatch.setenv("RETRAIN_URLS_URL", "http://mirror.example/pictures/")
+    text = f"# my daisies\n\nhttps://example.org/1.jpg\n2.jpg\tCC BY 4.0\tAnn\thttps://example.org/2\n3.jpg\t{BY}\n"
+    (tmp_path / "daisy.txt").write_text(text)
+    first, second, third = search("urls", client, str(tmp_path / "daisy"), "safe")
+    assert (first.image_url, first.licence, first.creator) == ("https://example.org/1.jpg", None, None)
+    assert (second.image_url, second.creator) == ("http://mirror.example/pictures/2.jpg", "Ann")
+    assert second.landing_url == "https://example.org/2"
+    assert second.licence == third.licence == Licence("by", "4.0")
+
+
+def test_missing_list_is_an_error(client):
+    with pytest.raises(RetrainError, match="there is no file"):
+        list(search("urls", client, "nowhere", "safe"))
