@@ -37,7 +37,7 @@ import retrain
 from retrain.errors import RetrainError
 from retrain.options import FetchOptions
 
-PROJECT_URL = "https://pypi.org/project/retrain/"
+ABOUT = "a tool with which people teach an image classifier their own categories"  # until the project has an address
 CONNECTIONS = 2  # to a host at a time, of all processes together
 MAX_REDIRECTS = 5
 CHUNK = 1 << 16  # bytes
@@ -207,7 +207,7 @@ class Client:
 def user_agent():
     """Who we are, and whom to write to: `RETRAIN_CONTACT`, an address of the user's, goes with it."""
     contact = os.environ.get("RETRAIN_CONTACT", "")
-    about = f"{PROJECT_URL}; {contact}" if contact.isascii() and contact.isprintable() and contact else PROJECT_URL
+    about = f"{ABOUT}; {contact}" if contact.isascii() and contact.isprintable() and contact else ABOUT
     return f"retrain/{retrain.__version__} ({about}) python-requests/{requests.__version__}"
 
 

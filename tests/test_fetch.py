@@ -147,9 +147,9 @@ def test_user_agent_says_who_asks(client, monkeypatch):
         client.get(server.url)
         agent = server.asked[0].headers["user-agent"]
     assert agent.startswith("retrain/")
-    assert agent.endswith(f"({fetch.PROJECT_URL}) python-requests/{requests.__version__}")
+    assert agent.endswith(f"({fetch.ABOUT}) python-requests/{requests.__version__}")
     monkeypatch.setenv("RETRAIN_CONTACT", "ann@example.org")
-    assert f"({fetch.PROJECT_URL}; ann@example.org)" in fetch.user_agent()
+    assert f"({fetch.ABOUT}; ann@example.org)" in fetch.user_agent()
 
 
 def test_body_over_the_limit_is_refused(client):
