@@ -60,6 +60,7 @@ REASONS = {
     "busy": "the server is busy, or we asked too often",
     "quota": "what the host allows is used up",
     "opted_out": "the server asks not to learn from it (X-Robots-Tag)",
+    "anonymous": "the host wants to know whom to write to: set RETRAIN_CONTACT=you@example.org",
     "malformed": "the server did not answer in the agreed form",
 }
 AGAIN = "broken_off", "too_slow"  # may go better the next time
@@ -204,10 +205,15 @@ class Client:
                 self._attempts.discard(attempt)
 
 
+def contact():
+    """Whom hosts may write to, as the user says; empty where he says nothing that fits a header."""
+    given = os.environ.get("RETRAIN_CONTACT", "")
+    return given if given.isascii() and given.isprintable() else ""
+
+
 def user_agent():
     """Who we are, and whom to write to: `RETRAIN_CONTACT`, an address of the user's, goes with it."""
-    contact = os.environ.get("RETRAIN_CONTACT", "")
-    about = f"{ABOUT}; {contact}" if contact.isascii() and contact.isprintable() and contact else ABOUT
+    about = f"{ABOUT}; {contact()}" if contact() else ABOUT
     return f"retrain/{retrain.__version__} ({about}) python-requests/{requests.__version__}"
 
 

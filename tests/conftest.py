@@ -23,6 +23,7 @@ def own_folders(tmp_path, monkeypatch):
     """No test sees or touches the user's models and caches."""
     monkeypatch.setenv("TF_FILES", str(tmp_path / "tf_files"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("RETRAIN_CONTACT", "tests@example.org")
 
 
 @pytest.fixture(scope="session")

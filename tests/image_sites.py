@@ -151,7 +151,7 @@ class Wikimedia(Site):
     def search(self, handler, asked):
         asks = asked.params
         agent = asked.headers.get("user-agent", "")
-        if agent.startswith("python-requests") or "http" not in agent:
+        if agent.startswith("python-requests") or "@" not in agent:
             return handler.answer("Please set a user agent", 403)
         if asks.get("iiurlwidth") not in ("330", "500", "960"):
             return handler.answer("Use thumbnail steps listed on https://w.wiki/GHai", 429)

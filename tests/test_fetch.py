@@ -141,7 +141,9 @@ def test_environment_sends_neither_proxy_nor_password(client, monkeypatch, tmp_p
         assert "authorization" not in server.asked[0].headers
 
 
-def test_user_agent_says_who_asks(client, monkeypatch):
+def test_user_agent_says_who_asks(tmp_path, monkeypatch):
+    monkeypatch.delenv("RETRAIN_CONTACT")
+    client = Client(FAST, tmp_path / "hosts")
     with serving({"": ok}) as server:
         client.allow(server.url)
         client.get(server.url)

@@ -162,6 +162,14 @@ def photos(count, code="cc-by-4.0", address=BY):
     return [(f"w{number}", code, address) for number in range(count)]
 
 
+def test_wikimedia_is_not_asked_by_nobody_in_particular(found, monkeypatch):
+    monkeypatch.delenv("RETRAIN_CONTACT")
+    with running(Wikimedia({"daisy": []})) as site:
+        with pytest.raises(FetchError, match="RETRAIN_CONTACT"):
+            found("wikimedia", site, "daisy")
+        assert not site.asked
+
+
 @pytest.mark.parametrize("query", ["daisy", "Category:Bellis perennis"])
 def test_wikimedia_sends_back_what_continues(found, query):
     with running(Wikimedia({query: photos(12)}, page_size=5)) as site:
