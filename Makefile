@@ -2,8 +2,8 @@
 # environment as they were typed, and never become part of a shell line. ARGS adds options: ARGS='--quality good'.
 # zsh, the shell of macOS, leaves the ~ of DATA=~/photos to us.
 typed = $(subst <start>,,$(subst <start>~/,$(HOME)/,<start>$(value $(1))))
-$(foreach name,DATA IMAGE SRC DST CLASSES,$(eval override $(name) := $$(call typed,$(name))))
-export DATA IMAGE SRC DST CLASSES
+$(foreach name,DATA IMAGE SRC DST CLASSES PREDICT,$(eval override $(name) := $$(call typed,$(name))))
+export DATA IMAGE SRC DST CLASSES PREDICT
 need = $(foreach name,$(1),$(if $($(name)),,$(error Say which: make $@ $(1:%=%=…))))
 
 SHELL_FILES = *.sh scripts/*.sh tests/shell/*.bash tests/shell/*.bats tests/container/*.bash tests/container/*.bats .ci/run
@@ -13,12 +13,12 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 TRAINING = scikit-learn scipy joblib narwhals threadpoolctl cleanlab pandas python-dateutil termcolor tzdata
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-full setup-dev crawl train guess sort explain evaluate report clean demo doctor image image-gpu test \
+.PHONY: help setup setup-full setup-dev crawl learn train guess sort explain evaluate report clean demo doctor image image-gpu test \
 	test-image lint format bench fuzz docs lock
 
 help:
-	@awk -F ': .*## ' '/^[a-z-]+: .*## / { match($$2, /^([A-Z]+=[a-z]+ )*/); \
-		printf "make %-31s %s\n", $$1 " " substr($$2, 1, RLENGTH), substr($$2, RLENGTH + 1) }' Makefile
+	@awk -F ': .*## ' '/^[a-z-]+: .*## / { match($$2, /^([A-Z]+=[a-z,]+ )*/); \
+		printf "make %-37s %s\n", $$1 " " substr($$2, 1, RLENGTH), substr($$2, RLENGTH + 1) }' Makefile
 
 setup: ## Make .venv, with all that training and guessing need
 	@scripts/setup.sh requirements.txt
@@ -31,6 +31,9 @@ setup-dev:
 
 crawl: ## CLASSES=daisy,rose Fetch pictures of these, with authors and licences; DATA=folder takes them
 	@$(call need,CLASSES)set -f; IFS=,; scripts/retrain.sh crawl $(if $(DATA),--out "$$DATA") $(ARGS) -- $$CLASSES
+
+learn: ## CLASSES=cat,dog PREDICT=folder Learn these from their names alone, and recognise them there
+	@$(call need,CLASSES PREDICT)scripts/retrain.sh learn "--classes=$$CLASSES" "--prediction-path=$$PREDICT" $(ARGS)
 
 train: ## DATA=folder Teach a model its categories, one folder a class
 	@$(call need,DATA)scripts/retrain.sh train $(ARGS) -- "$$DATA"

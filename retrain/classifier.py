@@ -88,12 +88,11 @@ class Classifier:
         """How known each picture is, float32 (n,), of normalized embeddings (n, D); None where nobody can tell."""
         return self.model.detector and self.model.detector.scores(embeddings)
 
-    def require_label(self, label, instead=""):
-        """Raise RetrainError with the nearest names where the model has no such label.  instead: what else to do."""
+    def require_label(self, label):
+        """Raise RetrainError with the nearest names where the model has no such label."""
         if label not in self.labels:
             near = get_close_matches(label, self.labels, n=3, cutoff=0.4)
-            hint = f"It has {', '.join(near or self.labels[:10])}. {instead}".rstrip()
-            raise RetrainError(f"the model has no label {label!r}.", hint)
+            raise RetrainError(f"the model has no label {label!r}.", f"It has {', '.join(near or self.labels[:10])}.")
 
     def candidates_of(self, probabilities):
         """Which labels may be true, bool (n, classes): the conformal sets; None where no coverage was asked for."""

@@ -154,6 +154,11 @@ def find_dataset(folder, only=()):
     )
 
 
+def class_folders(folder):
+    """Names of the class folders in a folder; none where it is not there."""
+    return [] if not _is_folder(Path(folder)) else list(_class_folders(Path(folder), ()))
+
+
 def find_parts(folder):
     """{folder: part} where a folder is split into train/ and test/ (and perhaps validation/), else {}."""
     names = {"train": TRAINING, "training": TRAINING, "test": TESTING, "testing": TESTING}

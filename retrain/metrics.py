@@ -46,7 +46,7 @@ def summarize(probabilities, truth, classes, threshold=0.0):
         "most_confused": most_confused(matrix, classes),
         **proportion("coverage", covered),
         **proportion("accuracy_on_covered", correct[covered]),
-        "at_threshold": _at_threshold(correct, covered, threshold),
+        "at_threshold": at_threshold(correct, covered, threshold),
         "reliability": reliability(probabilities, truth),
         "risk_coverage": risk_coverage(confidences, correct),
         "intervals": INTERVALS,
@@ -146,8 +146,11 @@ def _top_k(probabilities, truth):
     return {k: {"accuracy": row["accuracy"], "interval": row["accuracy_interval"]} for k, row in found.items()}
 
 
-def _at_threshold(correct, covered, threshold):
-    """What is right where guesses below a threshold are withheld; in the total accuracy they count as wrong."""
+def at_threshold(correct, covered, threshold):
+    """What is right where guesses below a threshold are withheld; in the total accuracy they count as wrong.
+
+    correct, covered: bool (n,).
+    """
     total, taken, right = len(correct), int(covered.sum()), int(correct[covered].sum())
     return {
         "threshold": threshold,

@@ -108,6 +108,14 @@ def load_model(folder):
                 raise
 
 
+def find_classes(folder):
+    """Sorted labels of the model in a folder, none where there is no model.  Raises RetrainError on a damaged one."""
+    homes = Path(folder), _previous(_real(folder))
+    if not any((home / MANIFEST).exists() for home in homes):
+        return []
+    return sorted(map(str, _read_manifest(Path(folder))[1]["classes"]))
+
+
 def _identity(folder):
     try:
         status = os.stat(folder / MANIFEST)

@@ -21,6 +21,8 @@ CENTRED = 0.75  # share of the generic mean that is taken away
 LIMIT, LOOSENESS, GAP = 0.71, 0.25, 0.35
 GROWTH = 0.028  # of these, with each e-fold of pictures: among many, one is always strange
 FAMILIAR = 0.1  # share of known pictures; one stranger than all but these loses belief in proportion
+NEIGHBOURS = 5
+STRANGE = 0.05  # share of known pictures; what is stranger than all but these is not of their kind
 BELIEVED = 0.1  # below this belief a picture is not what the label says
 
 
@@ -73,6 +75,20 @@ def doubts(confidences, known_scores, limits):
         return 1 - confidences
     stranger = (np.searchsorted(limits, known_scores, "right") + 1) / (len(limits) + 1)
     return 1 - confidences * np.minimum(1, stranger / FAMILIAR).astype(np.float32)
+
+
+def strangeness(rows, known):
+    """How strange pictures are beside known ones of one kind, float32 (n,) from 0 to 1; above 1 - STRANGE they are odd.
+
+    rows (n, D), known (m, D): as `place` gives them, m at least 2.  It is the share of the known that lie nearer to
+    the others of their kind: a conformal p-value, by leave one out, taken from 1.
+    """
+    among = 1 - known @ known.T
+    np.fill_diagonal(among, np.inf)
+    count = min(NEIGHBOURS, len(known) - 1)
+    usual, asked = (np.sort(part, axis=1)[:, :count].mean(axis=1) for part in (among, 1 - rows @ known.T))
+    farther = len(known) - np.searchsorted(np.sort(usual), asked, "left")
+    return (1 - (farther + 1) / (len(known) + 1)).astype(np.float32)
 
 
 def margin(scores, odd):

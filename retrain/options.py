@@ -21,6 +21,10 @@ def default_model_dir():
     return tf_files() / "model"
 
 
+def default_data():
+    return tf_files() / "data"
+
+
 @dataclass(frozen=True)
 class DataOptions:
     """Which pictures of a folder are used, and how they are split."""
@@ -88,12 +92,6 @@ class ExplainOptions:
 
 
 @dataclass(frozen=True)
-class OddOptions:
-    model_dir: str | Path | None = None
-    label: str | None = None  # what the others are; None: they are compared with one another
-
-
-@dataclass(frozen=True)
 class SampleOptions:
     per_class: int = 60  # pictures
     size: int = 256  # px, square
@@ -102,6 +100,7 @@ class SampleOptions:
 
 @dataclass(frozen=True)
 class CleanOptions:
+    only: tuple[str, ...] = ()  # classes; none: all
     checks: tuple[str, ...] = ()  # keys of retrain.checks.CHECKS; none: all, and only the sure ones are applied
     apply: bool = False  # move to quarantine
     html: str | Path | None = None  # a page with the suspects
@@ -132,3 +131,24 @@ class CrawlOptions:
     limit: int = 100
     max_per_source: int | None = None
     min_size: tuple[int, int] = (200, 200)  # px, width and height
+
+
+@dataclass(frozen=True)
+class OddOptions(CrawlOptions):
+    """From a label that the model does not know, pictures are crawled."""
+
+    model_dir: str | Path | None = None
+    label: str | None = None  # what the others are; None: they are compared with one another
+    data: str | Path | None = None  # folder of the model's classes, where the new one goes; None: default_data()
+    limit: int = 40
+
+
+@dataclass(frozen=True)
+class LearnOptions(CrawlOptions, TrustOptions):
+    model_dir: str | Path | None = None  # None: default_model_dir(), or beside it where that holds other classes
+    data: str | Path | None = None  # folder of the crawled pictures; None: default_data()
+    out: str | Path = "results"
+    quality: str = TrainOptions.quality
+    balance: str = TrainOptions.balance
+    limit: int = 200
+    threshold: float = 0.99

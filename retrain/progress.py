@@ -28,10 +28,11 @@ def track(items, description, total):
     elif sys.stderr.isatty() or os.environ.get("TTY_INTERACTIVE") == "1":  # rich knows that variable too
         yield from _bar(items, description, total)
     else:
-        start = time.perf_counter()
-        yield from items
+        start, count = time.perf_counter(), 0
+        for count, item in enumerate(items, 1):  # noqa: B007 - told when all are done
+            yield item
         seconds = time.perf_counter() - start
-        print(f"{description}: {total} in {seconds:.1f} s ({total / max(seconds, 1e-9):.0f}/s)", file=sys.stderr)
+        print(f"{description}: {count} in {seconds:.1f} s ({count / max(seconds, 1e-9):.0f}/s)", file=sys.stderr)
 
 
 def _bar(items, description, total):

@@ -23,13 +23,24 @@ in_two_seconds() {
   if command -v timeout >/dev/null; then timeout 2 "$@"; else perl -e 'alarm 2; exec @ARGV' "$@"; fi # macOS has perl
 }
 
-# find_image COMMAND: set `stage` to the smallest stage of the Dockerfile that can do it, and `image` to its name.
+# find_image COMMAND ARGUMENT…: set `stage` to the smallest stage of the Dockerfile that can do it, and `image` to its name.
 find_image() {
-  case $1 in
+  case $(asks_network "$@" && echo learns)$1 in
     guess | sort | explain | report | odd) stage=guess ;;
     *) if gpu_is_offered; then stage=gpu; else stage=full; fi ;;
   esac
   image=${RETRAIN_IMAGE:-retrain}:$stage
+}
+
+# asks_network COMMAND ARGUMENT…: whether it may crawl, which `odd` does for a label that the model does not know.
+asks_network() {
+  local command=$1 argument
+  shift
+  case $command in
+    crawl | learn) return 0 ;;
+    odd) for argument; do case $argument in --) break ;; --label | --label=*) return 0 ;; esac done ;;
+  esac
+  return 1
 }
 
 gpu_is_offered() {
@@ -94,8 +105,8 @@ run_in_container() {
     --no-healthcheck --log-driver none --env TF_FILES --env RETRAIN_PROGRAM --env NO_COLOR)
   check_names "$@"
   case $1-$# in --debug-1) ;; --debug-*) debug=$1 && shift ;; esac
-  [ "$1" = crawl ] || args+=(--network none)
-  find_image "$1"
+  asks_network "$@" || args+=(--network none)
+  find_image "$@"
   need_image
   cd -P -- . || exit # for PWD as the kernel sees it: there it looks up relative paths
   read -ra extra <<<"${RETRAIN_DOCKER_RUN_ARGS-}"
@@ -163,13 +174,16 @@ add_mounts() {
   read_options ${options[@]+"${options[@]}"}
   [ -n "$model" ] || [ ! -L "$files/model" ] || model=$files/model
   case $command-$model in
-    guess-* | sort-* | explain-* | report-* | odd-* | crawl-*) ;;
+    guess-* | sort-* | explain-* | report-* | crawl-*) ;;
+    odd-*) ! asks_network "$command" "$@" || learns ;;
+    learn-*) learns ;;
     train- | export- | clean-*) adds_to "$files" ;;
     train-* | export-* | evaluate-?*) beside_model ;;
     *) writes "$files" ;;
   esac
   case $command in
-    crawl) add_crawl_mounts ;;
+    crawl) add_crawl_mounts "${out:-$files/data}" ;;
+    learn) folder_of "${out:-results}" && adds_to "$REPLY" ;;
     sample) adds_to "${paths[0]-}" ;;
     export) adds_to "${paths[1]-}" ;;
     guess | explain) adds_to "$out" ;;
@@ -178,9 +192,16 @@ add_mounts() {
   esac
   [ -z "$html" ] || { folder_of "$html" && writes "$REPLY"; }
   if [ "$command" = sort ]; then add_sort_mounts ${paths[@]+"${paths[@]}"}; else reads ${paths[@]+"${paths[@]}"}; fi
-  reads "$data"
+  case $command in learn | odd) ;; *) reads "$data" ;; esac
   # A new model takes the old one's place, and that of a mount is taken.
-  [ "$command" = train ] || reads "$files" "$model"
+  case $command in train | learn) ;; *) reads "$files" "$model" ;; esac
+}
+
+# What is crawled goes among the data, what is learned from it into a new model.
+learns() {
+  adds_to "$files"
+  [ -z "$model" ] || beside_model
+  add_crawl_mounts "${data:-$files/data}"
 }
 
 read_options() {
@@ -202,6 +223,9 @@ read_options() {
       --dry-run) dry_run=yes ;;
       --class | --query-list) lists+=("${2#*=}") ;;
       --class=* | --query-list=*) lists+=("${1##*=}") ;;
+      -p | --prediction-path) lists+=("${2-}") ;;
+      -p?*) lists+=("${1#-p}") ;;
+      --prediction-path=*) lists+=("${1#*=}") ;;
     esac
     ! takes_value "$1" || [ $# = 1 ] || shift
     shift
@@ -224,10 +248,10 @@ folder_of() {
   esac
 }
 
-# Hosts' quotas are kept for this user, in a container or not; keys go in through the environment or their file.
+# add_crawl_mounts FOLDER: hosts' quotas are kept for this user, in a container or not; keys go in through the environment or their file.
 add_crawl_mounts() {
   local cache=${XDG_CACHE_HOME:-${HOME-}/.cache} config=${XDG_CONFIG_HOME:-${HOME-}/.config} name path
-  adds_to "${out:-$files/data}"
+  adds_to "$1"
   adds_to "$cache/retrain"
   reads "$config/retrain" ${lists[@]+"${lists[@]}"}
   for path in ${paths[@]+"${paths[@]}"}; do reads "$path.txt"; done # a list of addresses

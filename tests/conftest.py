@@ -1,14 +1,19 @@
 import os
 import shutil
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from image_sites import Gallery
+from web import running
 
-from retrain.options import SampleOptions, TrainOptions
+import retrain.fetch
+from retrain.options import FetchOptions, SampleOptions, TrainOptions
 from retrain.recipes.sampling import draw_sample
 from retrain.recipes.training import train
+from retrain.sources import SOURCES
 
 # The same examples at every run, and none that fails for being slow.
 settings.register_profile("retrain", deadline=None, derandomize=True, database=None)
@@ -75,6 +80,22 @@ def data(request, sample, tmp_path):
         for path in sorted((sample / name).iterdir())[: getattr(request.module, "PICTURES_A_CLASS", 6)]:
             shutil.copy(path, tmp_path / "data" / name)
     return tmp_path / "data"
+
+
+@pytest.fixture
+def open_gallery(monkeypatch):
+    """open_gallery(folder): a site, in the place of Openverse, that has the pictures of class folders."""
+    options = FetchOptions(connect_s=1, read_s=2, total_s=5, tries=2, pause_s=0.01, rates=((10_000, 1),))
+    monkeypatch.setattr(retrain.fetch, "FetchOptions", lambda: options)
+    monkeypatch.setitem(SOURCES, "openverse", SOURCES["openverse"]._replace(rates=()))
+    with ExitStack() as stack:
+
+        def open_gallery(folder):
+            server = stack.enter_context(running(Gallery(folder)))
+            monkeypatch.setenv("RETRAIN_OPENVERSE_URL", server.base_url)
+            return server
+
+        yield open_gallery
 
 
 @pytest.fixture

@@ -135,6 +135,21 @@ class Openverse(Site):
         }  # fmt: skip
 
 
+class Gallery(Openverse):
+    """Serves the pictures of a folder of class folders by the classes' names."""
+
+    def __init__(self, folder, **how):
+        self.files = {f"{path.parent.name}-{path.stem}": path for path in sorted(folder.glob("*/*"))}
+        catalogue = {}
+        for name, path in self.files.items():
+            catalogue.setdefault(path.parent.name, []).append((name, "by"))
+        super().__init__(catalogue, **how)
+
+    def photo(self, handler, asked):
+        path = self.files.get(unquote(asked.path).removeprefix("/photos/").removesuffix(".jpg"))
+        handler.answer(path.read_bytes() if path else "", 200 if path else 404)
+
+
 class Wikimedia(Site):
     """catalogue: {query or category: [(name, code, licence's address)]}.  lags: so many answers say maxlag first."""
 

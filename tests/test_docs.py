@@ -47,7 +47,7 @@ def test_link_in_the_readme_leads_somewhere(link):
 
 
 def test_wrappers_know_every_option_that_takes_a_value():
-    known = re.search(r"^ *(--.*)\) ;;$", (ROOT / "scripts/lib.sh").read_text(encoding="utf-8"), re.MULTILINE)
+    known = re.search(r"^ *(-.*)\) ;;$", (ROOT / "scripts/lib.sh").read_text(encoding="utf-8"), re.MULTILINE)
     wrapped = set.union(*map(options_with_a_value, COMMANDS))
     assert set(known[1].split(" | ")) == wrapped
 
@@ -59,8 +59,8 @@ def test_commands_in_the_readme_run(tmp_path):
     commands = re.findall(r"\| `retrain ([^`]+)` \|$", README, re.MULTILINE)
     assert len(commands) == len(COMMANDS) + 2  # sort and clean are there twice
     for command in commands:
-        # sample would overwrite, and refuses; crawl needs the network.
-        if command != "sample photos" and not command.startswith("crawl "):
+        # sample would overwrite, and refuses; crawl and learn need the network.
+        if command != "sample photos" and not command.startswith(("crawl ", "learn ")):
             run_retrain(tmp_path, *shlex.split(command))
 
 

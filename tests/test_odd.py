@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from retrain.odd import FEWEST, doubts, find_odd, margin, place, stands_out
+from retrain.head import normalize
+from retrain.odd import FEWEST, STRANGE, doubts, find_odd, margin, place, stands_out, strangeness
 
 RANDOM = np.random.default_rng(0)
 
@@ -101,3 +102,18 @@ def test_doubts_are_those_of_the_confidence_where_nobody_can_tell_what_is_known(
 )
 def test_margin_lies_between_the_odd_ones_and_the_others(odd, expected):
     assert margin(np.array([0.1, 0.2, 0.4, 0.8]), odd) == (expected and pytest.approx(expected))
+
+
+def test_as_many_of_a_kind_are_strange_as_asked_for():
+    random = np.random.default_rng(0)
+    known = normalize([np.float32([1, 0, 0, 0]) + 0.3 * random.normal(size=(199, 4)).astype(np.float32)])
+    alike = normalize([np.float32([1, 0, 0, 0]) + 0.3 * random.normal(size=(2000, 4)).astype(np.float32)])
+    scores = strangeness(alike, known)
+    assert np.mean(scores > 1 - STRANGE) == pytest.approx(STRANGE, abs=0.02)
+    assert (strangeness(-known, known) == scores.max()).all()
+    assert 0 <= scores.min() <= scores.max() < 1
+
+
+def test_two_pictures_of_a_kind_are_enough_to_tell_strangeness():
+    known = np.float32([[1, 0], [0.8, 0.6]])
+    assert strangeness(known, known).shape == (2,)

@@ -1,12 +1,23 @@
 """What the README promises, on real photos."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from retrain import Classifier, EvaluateOptions, TrainOptions, evaluate, find_odd_one_out, train
+from retrain import (
+    Classifier,
+    EvaluateOptions,
+    LearnOptions,
+    OddOptions,
+    TrainOptions,
+    evaluate,
+    find_odd_one_out,
+    learn,
+    train,
+)
 from retrain.backbones import find_spec, generic_mean, load_backbone
 from retrain.bottlenecks import Store, embed_files
 from retrain.dataset import find_dataset
@@ -152,3 +163,35 @@ def test_photos_decoded_at_reduced_scale_keep_their_embedding(real_data, monkeyp
     reduced = embeddings()
     monkeypatch.setattr("retrain.images.DRAFT_SIDE", 100_000)
     assert (reduced * embeddings()).sum(axis=1).min() > 0.98
+
+
+def test_names_of_flowers_become_a_model_and_their_photos_are_recognised(
+    real_data, open_gallery, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    gallery = open_gallery(real_data / "flowers" / "train")
+    options = LearnOptions(sources=("openverse",), limit=60, threshold=0.9)
+    first = learn(["roses", "daisy", "sunflowers"], real_data / "flowers" / "test", options)
+    assert 150 <= first["trained"]["images"] <= 180
+    assert first["at_threshold"]["total_images"] == 120
+    assert first["at_threshold"]["threshold_accuracy"] >= 0.95
+    assert first["images"] == 200
+    assert {name: len(list((tmp_path / "results" / name).iterdir())) for name in first["labels"]} == {
+        name: 3 * count for name, count in first["labels"].items()
+    }
+    asked = len(gallery.asked)
+    second = learn(["sunflowers", "roses", "daisy"], real_data / "flowers" / "test", options)
+    assert second == first | {"trained": None}
+    assert len(gallery.asked) == asked
+
+
+def test_label_never_seen_is_learned_from_forty_photos(real_data, open_gallery, tmp_path):
+    open_gallery(real_data / "flowers" / "train")
+    for name in ("daisy", "roses"):
+        shutil.copytree(real_data / "flowers" / "train" / name, tmp_path / "tf_files" / "data" / name)
+    photos = real_data / "flowers" / "test"
+    sunflowers = sorted((photos / "sunflowers").iterdir())[:5]
+    rose = min((photos / "roses").iterdir())
+    result = find_odd_one_out([*sunflowers, rose], OddOptions(label="sunflowers", sources=("openverse",)))
+    assert (result["by"], result["learned"]) == ("model", 40)
+    assert max(result["scores"], key=result["scores"].get) == str(rose)

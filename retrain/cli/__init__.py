@@ -17,6 +17,7 @@ from retrain.errors import RetrainError
 # Commands in the order of their use, and what --help says of each without loading it.
 COMMANDS = {
     "crawl": "Fetch pictures of things named, with their authors and licences.",
+    "learn": "From the names of classes to the pictures of a folder recognised.",
     "train": "Teach a model the categories of a folder.",
     "guess": "Say what is on pictures.",
     "sort": "Sort pictures into folders by what is on them.",

@@ -7,7 +7,7 @@ import click
 
 from retrain import progress
 from retrain.cli import FILES_FAILED, program
-from retrain.cli.shared import AS_JSON, names, plain, print_json
+from retrain.cli.shared import AS_JSON, ONLY, names, plain, print_json
 from retrain.options import CleanOptions
 
 EXAMPLES = 3  # a check
@@ -15,6 +15,7 @@ EXAMPLES = 3  # a check
 
 @click.command("clean")
 @click.argument("data")
+@ONLY
 @click.option(
     "--apply", is_flag=True, default=CleanOptions.apply, help="Move what says quarantine to tf_files/quarantine."
 )

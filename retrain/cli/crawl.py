@@ -7,9 +7,9 @@ import click
 
 from retrain import progress
 from retrain.cli import FILES_FAILED, program
-from retrain.cli.shared import AS_JSON, names, print_json, sides
+from retrain.cli.shared import AS_JSON, crawl_options, print_json, show_failures
 from retrain.errors import RetrainError
-from retrain.options import CrawlOptions, tf_files
+from retrain.options import CrawlOptions, default_data
 
 
 def _classes(_context, _parameter, values):
@@ -28,13 +28,6 @@ def _classes(_context, _parameter, values):
 @click.argument("keywords", nargs=-1)
 @click.option("--out", metavar="DATA", help="Folder of the pictures.  [default: $TF_FILES/data, or tf_files/data]")
 @click.option(
-    "--limit",
-    type=click.IntRange(1),
-    default=CrawlOptions.limit,
-    show_default=True,
-    help="Pictures a class, with those that are there.",
-)
-@click.option(
     "--class",
     "classes",
     multiple=True,
@@ -43,33 +36,7 @@ def _classes(_context, _parameter, values):
     help="A class, and what to search for; may be given several times.",
 )
 @click.option("--query-list", metavar="FILE", help="A file with a keyword a line.")
-@click.option(
-    "--source",
-    "sources",
-    metavar="SOURCE,…",
-    callback=names,
-    default=",".join(CrawlOptions.sources),
-    show_default=True,
-    help="openverse, wikimedia, inaturalist, flickr, urls.",
-)
-@click.option(
-    "--license",
-    "licence",
-    type=click.Choice(["safe", "commercial", "any"]),
-    default=CrawlOptions.licence,
-    show_default=True,
-    help="safe: what may be reused and changed, also commercially. commercial: also what may not be "
-    "changed. any: also what has no licence, or none that is known.",
-)
-@click.option("--max-per-source", type=click.IntRange(1), metavar="N", help="Pictures of a class from one source.")
-@click.option(
-    "--min-size",
-    metavar="WxH",
-    default="{}x{}".format(*CrawlOptions.min_size),
-    callback=sides,
-    show_default=True,
-    help="Leave out pictures of fewer pixels.",
-)
+@crawl_options(CrawlOptions)
 @AS_JSON
 def command(keywords, out, classes, query_list, as_json, **options):
     """Fetch pictures of each KEYWORD into a folder of its name below DATA.
@@ -93,7 +60,7 @@ def command(keywords, out, classes, query_list, as_json, **options):
     labels = {Path(word).stem if options["sources"] == ("urls",) else word: (word,) for word in keywords} | classes
     if not labels:
         raise click.UsageError("Name what to look for.")
-    out = out or str(tf_files() / "data")
+    out = out or str(default_data())
     with progress.shown():
         result = crawl(labels, out, CrawlOptions(**options))
     if as_json:
@@ -101,8 +68,7 @@ def command(keywords, out, classes, query_list, as_json, **options):
     else:
         _print(result, out)
     if result["failures"]:
-        for row in result["failures"]:
-            click.echo(f"{row['source']}, {row['query']}: {row['reason']}", err=True)
+        show_failures(result["failures"])
         raise SystemExit(FILES_FAILED)
 
 

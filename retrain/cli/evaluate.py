@@ -3,7 +3,7 @@
 import click
 
 from retrain import progress
-from retrain.cli.scores import print_classes, print_confused, print_rows, row, unknown_rows
+from retrain.cli.scores import print_classes, print_confused, print_rows, print_threshold, row, unknown_rows
 from retrain.cli.shared import AS_JSON, MODEL_DIR, ONLY, accuracy_line, percent, show, trust_options
 from retrain.errors import RetrainError
 from retrain.options import EvaluateOptions
@@ -59,7 +59,7 @@ def _print(result):
         ]
     )
     if result["threshold"]:
-        _print_threshold(result["at_threshold"], result)
+        print_threshold(result["at_threshold"])
     if result["unknown"] or result["known_rejected"]:
         _print_unknown(result["unknown"], result)
     if result["candidates"]:
@@ -74,22 +74,6 @@ def _print(result):
 
 def _row(name, scores, key, note=""):
     return row(name, scores[key], scores[f"{key}_interval"], note)
-
-
-def _print_threshold(counts, result):
-    coverage = f", coverage {percent(result['coverage'])}"
-    click.echo(f"\nGuesses of confidence {counts['threshold']:g} or more:")
-    print_rows(
-        [
-            ("total images", counts["total_images"], ""),
-            ("threshold images", counts["threshold_images"], ""),
-            ("missed", counts["missed"], ""),
-            ("correctly classified", counts["correct"], ""),
-            ("misclassified", counts["misclassified"], ""),
-            _row("total accuracy", counts, "total_accuracy", f"{coverage}; the missed count as wrong"),
-            _row("threshold accuracy", counts, "threshold_accuracy", coverage),
-        ]
-    )
 
 
 def _print_unknown(unknown, result):

@@ -3,22 +3,28 @@
 import click
 
 from retrain import progress
-from retrain.cli.shared import AS_JSON, MODEL_DIR, plain, show
+from retrain.cli.shared import AS_JSON, MODEL_DIR, crawl_options, plain, show, show_failures
 from retrain.options import OddOptions
 
 
 @click.command("odd")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
+@click.option("--label", metavar="LABEL", help="Find what is not this.  [default: compare them]")
 @click.option(
-    "--label", metavar="LABEL", help="Find what is not this, a label of the trained model.  [default: compare them]"
-)
+    "--data", metavar="DATA",
+    help="Folder of the model's classes, which gets a new one.  [default: $TF_FILES/data, or tf_files/data]",
+)  # fmt: skip
+@crawl_options(OddOptions)
 @MODEL_DIR
 @AS_JSON
 def command(paths, as_json, **options):
     """Find the picture, or the pictures, among PATHs that do not belong: files, or folders of them.
 
     Without a label the pictures are compared with one another, and nothing has to be trained: that tells a dog among
-    flowers, but rarely a rose among tulips. With a label that the model knows, each picture is judged for itself.
+    flowers, but rarely a rose among tulips. With a label that the model knows, each picture is judged for itself. A
+    label that it does not know is learned first, from pictures in DATA/LABEL, or where there are none, from pictures
+    crawled for it: the model is trained anew with that class added. Where there is no other class, how far each picture
+    is from those decides.
 
     This is for pictures and data sets, not for passing bot checks: nothing here drives a browser or answers a page.
 
@@ -30,10 +36,15 @@ def command(paths, as_json, **options):
 
     with progress.shown():
         result = find_odd_one_out(paths, OddOptions(**options))
+    show_failures(result["failures"])
     show(result, as_json, _print)
 
 
 def _print(result):
+    if result["learned"]:
+        click.echo(f"Learned {plain(result['label'])} from {result['learned']} pictures.")
+    if result["by"] == "pictures of the label":
+        click.echo("There is no other class to tell it from: the distance to these pictures decides.")
     for path, score in result["scores"].items():
         guess = result["guesses"].get(path)
         if guess:

@@ -17,6 +17,21 @@ def print_rows(rows):
         click.echo(f"{name:<{width}}  {figure:>7} {note}".rstrip())
 
 
+def print_threshold(counts):
+    """The seven lines about guesses from a threshold on: what `retrain.metrics.at_threshold` returns."""
+    coverage = f", coverage {percent(counts['threshold_images'] / counts['total_images'])}"
+    click.echo(f"\nGuesses of confidence {counts['threshold']:g} or more:")
+    print_rows([
+        ("total images", counts["total_images"], ""),
+        ("threshold images", counts["threshold_images"], ""),
+        ("missed", counts["missed"], ""),
+        ("correctly classified", counts["correct"], ""),
+        ("misclassified", counts["misclassified"], ""),
+        _row("total accuracy", counts, "total_accuracy", f"{coverage}; the missed count as wrong"),
+        _row("threshold accuracy", counts, "threshold_accuracy", coverage),
+    ])  # fmt: skip
+
+
 def unknown_rows(unknown):
     """Lines of `print_rows` about the pictures in `_unknown/`."""
     rows = [
@@ -62,3 +77,7 @@ def _cell(scores, name):
 
 def _range(interval):
     return f"{100 * interval[0]:.1f}-{100 * interval[1]:.1f}"
+
+
+def _row(name, scores, key, note=""):
+    return row(name, scores[key], scores[f"{key}_interval"], note)

@@ -50,6 +50,33 @@ def trust_options(command):
     ])  # fmt: skip
 
 
+def crawl_options(defaults):
+    """The options of CrawlOptions.  defaults: that class, or one that extends it."""
+    options = [
+        click.option(
+            "--source", "sources", metavar="SOURCE,…", callback=names, default=",".join(defaults.sources),
+            show_default=True, help="openverse, wikimedia, inaturalist, flickr, urls.",
+        ),
+        click.option(
+            "--license", "licence", type=click.Choice(["safe", "commercial", "any"]), default=defaults.licence,
+            show_default=True, help="safe: what may be reused and changed, also commercially. commercial: also what "
+            "may not be changed. any: also what has no licence, or none that is known.",
+        ),
+        click.option(
+            "--limit", type=click.IntRange(1), default=defaults.limit, show_default=True,
+            help="Pictures a class, with those that are there.",
+        ),
+        click.option(
+            "--max-per-source", type=click.IntRange(1), metavar="N", help="Pictures of a class from one source."
+        ),
+        click.option(
+            "--min-size", metavar="WxH", default="{}x{}".format(*defaults.min_size), callback=sides, show_default=True,
+            help="Leave out pictures of fewer pixels.",
+        ),
+    ]  # fmt: skip
+    return lambda command: _add(command, options)
+
+
 def data_options(command):
     """The options of DataOptions."""
     return _add(command, [
@@ -110,6 +137,12 @@ def accuracy_line(result):
     """`91.0 % (95 % interval 88.1-93.3 %)`."""
     low, high = result["accuracy_interval"]
     return f"{percent(result['accuracy'])} (95 % interval {100 * low:.1f}-{percent(high)})"
+
+
+def show_failures(failures):
+    """Name on stderr the sources that did not answer."""
+    for row in failures:
+        click.echo(f"{row['source']}, {row['query']}: {row['reason']}", err=True)
 
 
 def show(result, as_json, print_text, error=None):

@@ -39,7 +39,7 @@ def clean(data, options=CleanOptions()):  # noqa: B008 - frozen
     require_checks(options.checks)
     require_scikit_learn()
     data = Path(os.path.realpath(require_folder(data)))
-    dataset, sidecars = _find_files(data)
+    dataset, sidecars = _find_files(data, options.only)
     names = _fitting(options.checks or CHECKS, dataset, data)
     evidence = _gather(dataset, names)
     findings = [finding for name in names for finding in _find(name, evidence, options)]
@@ -73,9 +73,9 @@ def undo_clean(data):
     return {"restored": restored, "left": _rows(left)}
 
 
-def _find_files(data):
+def _find_files(data, only):
     """Dataset of a folder's pictures, and {picture: its sidecars}."""
-    dataset = find_dataset(data)
+    dataset = find_dataset(data, only)
     if not dataset.classes:
         paths = list(walk(data))
         if not paths:

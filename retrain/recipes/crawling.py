@@ -84,6 +84,11 @@ def crawl(classes, out, options=CrawlOptions()):  # noqa: B008 - frozen
     return {"classes": told, "failures": rows, "manifest": str(collection.path)}
 
 
+def crawled_files(folder):
+    """The pictures in a folder that a crawl has put there.  Raises RetrainError."""
+    return {Path(folder) / row["file"] for row in _rows_of(Path(folder) / MANIFEST)[0] if _is_ours(row)}
+
+
 def explain_reason(reason):
     """Why pictures were refused, in words."""
     return (REASONS | fetch.REASONS | images.REASONS)[reason]
@@ -301,13 +306,13 @@ class _Collection:
         part.replace(path)
 
     def _read(self):
-        for row in _rows_of(self.path):
+        for row in _repaired_rows_of(self.path):
             if not _is_ours(row):
                 raise RetrainError(f"{self.path} was not written by retrain crawl.", "Name another folder.")
             self.rows.append(row)
             self._digests.add(row["sha256"])
             self._known.add((row["source"], row["id"]))
-        for row in _rows_of(self.own / "refused.jsonl"):
+        for row in _repaired_rows_of(self.own / "refused.jsonl"):
             self._known.add((row["source"], row["id"]))
             self._download(row["source"], row["id"]).unlink(missing_ok=True)
 
@@ -415,22 +420,28 @@ def _is_ours(row):
     return len(parts) == 2 and not {"..", "/", OWN} & set(parts)
 
 
-def _rows_of(path):
+def _repaired_rows_of(path):
     """The lines of a file; the end of one that a kill has torn is taken away."""
+    rows, torn, length = _rows_of(path)
+    if torn:
+        os.truncate(path, length)
+    return rows
+
+
+def _rows_of(path):
+    """The whole lines of a file, whether more follows them, and how many bytes they are."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        return []
+        return [], False, 0
     length = content.rfind(b"\n") + 1
-    if length < len(content):
-        os.truncate(path, length)
     try:
         rows = [json.loads(line) for line in content[:length].splitlines()]
     except (ValueError, RecursionError):
         rows = [None]
     if not all(isinstance(row, dict) for row in rows):
         raise RetrainError(f"{path} is damaged, or was not written by retrain crawl.", "Name another folder.")
-    return rows
+    return rows, length < len(content), length
 
 
 def _append(path, row):

@@ -1,5 +1,6 @@
 """Explain: what on a picture speaks for its label, as a heat map over it and as the part of it that is hot."""
 
+import io
 import os
 from pathlib import Path
 
@@ -31,6 +32,19 @@ def explain_pictures(paths, out, options=ExplainOptions()):  # noqa: B008 - froz
     return map(explainer.row, track(explainer.explain_files(files), "Explaining", len(files)))
 
 
+def explain_image(classifier, image, label):
+    """{kind: picture} of a decoded picture, which is made smaller: itself, the heat over it, the part that is hot."""
+    hot = heat(classifier.model, image, classifier.labels.index(label))
+    image.thumbnail((MAX_SIDE, MAX_SIDE))
+    return dict(zip(KINDS, (image, overlay(image, hot), segment(image, hot)), strict=True))
+
+
+def to_jpeg(image):
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=QUALITY)
+    return stream.getvalue()
+
+
 class Explainer:
     """Guesses, and writes beside each guess what speaks for it."""
 
@@ -41,7 +55,7 @@ class Explainer:
         require_maps(classifier.model)
         if label is not None:
             classifier.require_label(label)
-        _require_apart(self.out, paths)
+        require_apart(self.out, paths)
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -59,10 +73,8 @@ class Explainer:
         except ImageError as error:
             return Guess(str(path), error=str(error)), dict.fromkeys(KINDS)
         guess = self.classifier.guess_image(image, path)
-        label = self.classifier.labels.index(self._label_of(guess))
-        hot = heat(self.classifier.model, image, label)
-        image.thumbnail((MAX_SIDE, MAX_SIDE))
-        return guess, self._write(name or self._free_name("picture"), image, overlay(image, hot), segment(image, hot))
+        pictures = explain_image(self.classifier, image, self._label_of(guess))
+        return guess, self._write(name or self._free_name("picture"), pictures)
 
     def row(self, explained):
         """What `explain --json` prints of a (Guess, {kind: path})."""
@@ -82,12 +94,12 @@ class Explainer:
     def _label_of(self, guess):
         return guess.label if self.label is None else self.label
 
-    def _write(self, name, *pictures):
+    def _write(self, name, pictures):
         paths = self._paths(name)
         try:
-            for path, picture in zip(paths, pictures, strict=True):
+            for path, kind in zip(paths, KINDS, strict=True):
                 with open(path, "xb") as file:
-                    picture.save(file, "JPEG", quality=QUALITY)
+                    file.write(to_jpeg(pictures[kind]))
         except OSError as error:
             raise self._unwritable(error) from error
         return dict(zip(KINDS, map(str, paths), strict=True))
@@ -108,7 +120,7 @@ class Explainer:
         )
 
 
-def _require_apart(out, paths):
+def require_apart(out, paths):
     """Raise RetrainError where what is written would be among what is explained, or learned, the next time."""
     real = Path(os.path.realpath(out))
     for path in paths:

@@ -5,9 +5,10 @@ import logging
 import os
 import platform
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -122,6 +123,15 @@ def _fit_detector(search, embeddings, labels, groups):
         detector, scores = cross_fit(embeddings[rows], labels[rows], folds)
     right = search.rows[search.logits.argmax(axis=1) == labels[search.rows]]
     return detector, scores, np.isin(rows[folds >= 0], right)[: len(scores)]
+
+
+def options_of(model):
+    """The TrainOptions that a model was trained with; those that are new since are as by default."""
+    told: dict[str, Any] = {}
+    for field in fields(TrainOptions):
+        value = model.info["options"].get(field.name, field.default)
+        told[field.name] = tuple(value) if isinstance(value, list) else value
+    return TrainOptions(**told)
 
 
 def store_path(model_dir):

@@ -9,7 +9,8 @@ from axe_playwright_python.sync_playwright import Axe
 from pages import CURVE, make_evidence, make_model, make_pictures
 from playwright.sync_api import sync_playwright
 
-from retrain.options import TrainOptions
+from retrain.options import LearnOptions, TrainOptions
+from retrain.recipes.learning import learn
 from retrain.recipes.training import train
 from retrain.report import write_report
 
@@ -142,6 +143,22 @@ def test_page_is_no_wider_than_a_phone(open_page, fragment):
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE
     for link in page.locator(".matrix a").all():
         assert min(link.bounding_box()[side] for side in ("width", "height")) >= LARGE
+
+
+@pytest.mark.parametrize("width", [PHONE, 1280])
+def test_page_of_learn_is_readable_and_leads_to_the_pictures(open_page, sample, tmp_path, monkeypatch, width):
+    monkeypatch.chdir(tmp_path)
+    for name in ("fish", "tree"):
+        shutil.copytree(sample / name, tmp_path / "tf_files" / "data" / name)
+    shutil.copytree(sample / "fish", tmp_path / "own" / "tree" / "<img src=x onerror=alert(1)>")
+    (tmp_path / "own" / "words.jpg").write_text("words")
+    learn(["fish", "tree"], tmp_path / "own", LearnOptions(threshold=0.7))
+    page = open_page(url=(tmp_path / "results" / "index.html").as_uri(), viewport={"width": width, "height": 800})
+    assert page.get_by_text("lies in tree").count() > 0
+    links = [link.get_attribute("href") for link in page.locator("figure a").all()]
+    assert links and all((tmp_path / "results" / link).is_file() for link in links)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert Axe().run(page, options={"runOnly": RULES}).response["violations"] == []
 
 
 def test_page_has_one_heading_and_no_level_left_out(open_page):

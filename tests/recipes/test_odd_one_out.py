@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrain import OddOptions, RetrainError, find_odd_one_out
+from retrain import OddOptions, RetrainError, TrainOptions, find_odd_one_out, train
+from retrain.model import load_model
 from retrain.recipes import odd_one_out
 
 TREES, FISH = (
@@ -86,7 +87,7 @@ def test_an_unknown_label_is_an_error_with_near_names_and_what_to_do(sample, mod
     with pytest.raises(RetrainError, match="no label 'treee'") as caught:
         find_odd_one_out(paths(sample, TREES), OddOptions(label="treee"))
     assert "It has tree" in caught.value.hint
-    assert "Train" in caught.value.hint
+    assert "with pictures makes it a class of its own" in caught.value.hint
 
 
 def test_a_label_without_a_model_is_an_error(sample):
@@ -108,3 +109,79 @@ def test_file_names_may_be_hostile(sample, tmp_path, model_dir):
         assert set(find_odd_one_out([tmp_path / name for name in names], options)["scores"]) == {
             str(tmp_path / name) for name in names
         }
+
+
+@pytest.fixture
+def gallery(sample, open_gallery):
+    return open_gallery(sample)
+
+
+NEW = {"label": "tree", "sources": ("openverse",), "limit": 20, "min_size": (64, 64)}
+
+
+@pytest.fixture
+def beside(sample, tmp_path):
+    """A model of fish and suns, and their pictures in the data folder."""
+    for name in ("fish", "sun"):
+        shutil.copytree(sample / name, tmp_path / "tf_files" / "data" / name)
+    options = TrainOptions(balance="cut", reject_rate=0.1, report=False)
+    train(tmp_path / "tf_files" / "data", options)
+
+
+def test_label_never_seen_is_crawled_and_learned_beside_the_others(sample, beside, gallery, tmp_path):
+    result = find_odd_one_out(paths(sample, TREES + FISH[:1]), OddOptions(**NEW))
+    assert result["odd"] == paths(sample, FISH[:1])
+    assert result["by"] == "model"
+    assert 10 <= result["learned"] <= 20
+    model = load_model(tmp_path / "tf_files" / "model")
+    assert model.classes == ["fish", "sun", "tree"]
+    assert (model.info["options"]["balance"], model.reject_rate) == ("cut", 0.1)
+    asked = len(gallery.asked)
+    again = find_odd_one_out(paths(sample, TREES + FISH[:1]), OddOptions(**NEW))
+    assert again == result | {"learned": None}
+    assert len(gallery.asked) == asked
+
+
+def test_without_a_model_the_other_folders_are_the_other_classes(sample, gallery, tmp_path):
+    shutil.copytree(sample / "fish", tmp_path / "tf_files" / "data" / "fish")
+    result = find_odd_one_out(paths(sample, TREES + FISH[:1]), OddOptions(**NEW))
+    assert result["by"] == "model"
+    assert load_model(tmp_path / "tf_files" / "model").classes == ["fish", "tree"]
+
+
+def test_without_another_class_the_distance_to_its_pictures_decides(sample, gallery, stripes, tmp_path):
+    result = find_odd_one_out([*paths(sample, TREES), stripes], OddOptions(**NEW))
+    assert result["by"] == "pictures of the label"
+    assert result["odd"] == [stripes]
+    assert result["guesses"] == {}
+    assert not (tmp_path / "tf_files" / "model").exists()
+
+
+def test_own_pictures_of_a_new_label_need_no_network(sample, beside, tmp_path):
+    shutil.copytree(sample / "tree", tmp_path / "tf_files" / "data" / "tree")
+    result = find_odd_one_out(paths(sample, TREES + FISH[:1]), OddOptions(label="tree"))
+    assert result["learned"] == 24
+    assert max(result["scores"], key=result["scores"].get) == str(sample / FISH[0])
+
+
+def test_mistyped_label_is_not_learned(sample, beside, gallery):
+    with pytest.raises(RetrainError, match="no label 'fisch'") as caught:
+        find_odd_one_out(paths(sample, FISH), OddOptions(**NEW | {"label": "fisch"}))
+    assert "It has fish." in caught.value.hint
+    assert not gallery.asked
+
+
+def test_model_whose_pictures_are_elsewhere_is_not_trained_anew(sample, model_dir, gallery):
+    before = (model_dir / "model.json").read_bytes()
+    with pytest.raises(RetrainError, match=r"the model knows boat, fish, .* holds no pictures") as caught:
+        find_odd_one_out(paths(sample, FISH), OddOptions(**NEW | {"label": "unicorn"}))
+    assert "--data" in caught.value.hint
+    assert not gallery.asked
+    assert (model_dir / "model.json").read_bytes() == before
+
+
+def test_label_of_which_nothing_is_found_changes_no_model(sample, beside, gallery, tmp_path):
+    before = (tmp_path / "tf_files" / "model" / "model.json").read_bytes()
+    with pytest.raises(RetrainError, match="0 pictures of unicorn were found"):
+        find_odd_one_out(paths(sample, FISH), OddOptions(**NEW | {"label": "unicorn"}))
+    assert (tmp_path / "tf_files" / "model" / "model.json").read_bytes() == before

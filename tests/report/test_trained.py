@@ -95,7 +95,7 @@ def test_accuracy_over_a_threshold_has_its_coverage_beside_it(paths):
     evidence = make_evidence([CAT, DOG], paths, [0, 1] * 6, [0, 1] * 6, np.linspace(0.55, 0.99, 12), threshold=0.8)
     text = page_of(evidence).text
     assert "confidence 0.8 or more 100.0 % right; coverage 41.7 %" in text
-    assert "threshold accuracy, at coverage 41.7 %" in text
+    assert "threshold accuracy, coverage 41.7 %" in text
     assert "missed 7" in text
 
 

@@ -48,6 +48,33 @@ retrain() {
   mounted "rw $here/tf_files/data" "rw $HOME/.cache/retrain" "ro $HOME/.config/retrain" "ro $here" "ro $here/tf_files"
 }
 
+@test "learn reaches the network, and writes what it crawls, learns and recognises" {
+  export HOME=$BATS_TEST_TMPDIR/home
+  unset XDG_CACHE_HOME XDG_CONFIG_HOME
+  mkdir out
+  for arguments in '-p holiday' '-pholiday' '--prediction-path holiday' '--prediction-path=holiday'; do
+    eval "retrain learn -c cat,dog $arguments --out out/results"
+    run ! has '--network none'
+    mounted "rw $here/tf_files" "rw $HOME/.cache/retrain" "ro $here/holiday" "rw $here/out"
+    [[ $(cat "$RECORD.image") =~ :(full|gpu)$ ]]
+  done
+  mkdir models
+  retrain learn -c cat,dog -p holiday --model-dir models/pets --data pets
+  mounted "rw $here/tf_files" "rw $here/models" "rw $here/pets" "rw $HOME/.cache/retrain" "ro $here/holiday" "rw $here"
+}
+
+@test "odd learns a label that it may not know: it reaches the network, and writes its model" {
+  export HOME=$BATS_TEST_TMPDIR/home
+  unset XDG_CACHE_HOME XDG_CONFIG_HOME
+  "$project/odd.sh" tree image.jpg holiday
+  called_with odd --label=tree -- image.jpg holiday
+  run ! has '--network none'
+  mounted "rw $here/tf_files" "rw $HOME/.cache/retrain" "ro $here" "ro $here/holiday"
+  [[ $(cat "$RECORD.image") =~ :(full|gpu)$ ]]
+  retrain odd -- --label image.jpg holiday
+  has '--network none'
+}
+
 @test "files belong to the caller, with every kind of engine" {
   me=$(id -u):$(id -g)
   retrain backbones
@@ -298,9 +325,8 @@ $model"; do
   mounted "ro $here/tf_files" "ro $here/models/flowers"
 }
 
-@test "odd reads the pictures and the model, with the small image" {
-  "$project/odd.sh" tree image.jpg holiday
-  called_with odd --label=tree -- image.jpg holiday
+@test "odd without a label reads the pictures, with the small image" {
+  "$project/odd.sh" image.jpg holiday
   mounted "ro $here" "ro $here/holiday" "ro $here/tf_files"
   [ "$(cat "$RECORD.image")" = retrain:guess ]
   rm -r tf_files

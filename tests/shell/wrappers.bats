@@ -111,6 +111,15 @@ setup() {
   done
 }
 
+@test "learn.sh and make learn take classes and a folder" {
+  "$project/learn.sh" -c 'cat,red panda' -p 'my photos' -t 0.9
+  called_with learn -c 'cat,red panda' -p 'my photos' -t 0.9 --
+  make -s -C "$project" learn CLASSES='cat,$(touch pwned)' PREDICT='my photos' ARGS='-t 0.9'
+  called_with learn '--classes=cat,$(touch pwned)' '--prediction-path=my photos' -t 0.9
+  run ! make -s -C "$project" learn CLASSES=cat,dog
+  run -2 --separate-stderr "$project/learn.sh"
+}
+
 @test "crawl.sh takes words, and make crawl splits them at commas alone" {
   "$project/crawl.sh" --limit 30 daisy --class 'r=red rose' 'white rose'
   called_with crawl --limit 30 --class 'r=red rose' -- daisy 'white rose'

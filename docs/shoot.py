@@ -1,4 +1,8 @@
-"""Make docs/report.png anew: python docs/shoot_report.py tf_files/model/report.html"""
+"""Make docs/report.png or docs/learn.png anew from a page.
+
+    python docs/shoot.py tf_files/model/report.html report
+    python docs/shoot.py results/index.html learn          of drawn pictures: `retrain sample`
+"""
 
 import shutil
 import sys
@@ -7,9 +11,9 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-WIDTH, HEIGHT = 1000, 880  # px: the headline and the matrix, no picture
+WIDTH, HEIGHT = 1000, 880  # px: of a report the headline and the matrix, nobody's photos
 
-out = Path(__file__).with_name("report.png")
+out = Path(__file__).with_name(f"{sys.argv[2]}.png")
 with sync_playwright() as playwright:
     browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
     page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
