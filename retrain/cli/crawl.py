@@ -7,20 +7,20 @@ import click
 
 from retrain import progress
 from retrain.cli import FILES_FAILED, program
-from retrain.cli.shared import AS_JSON, names, print_json, sides
+from retrain.cli.shared import AS_JSON, names, plain, print_json, sides
 from retrain.errors import RetrainError
 from retrain.options import CrawlOptions, tf_files
 
 
 def _classes(_context, _parameter, values):
     """`daisy=bellis perennis,daisy flower`, several times."""
-    classes = {}
+    classes: dict[str, tuple] = {}
     for value in values:
         label, _, queries = value.partition("=")
         queries = tuple(filter(None, map(str.strip, queries.split(","))))
         if not label.strip() or not queries:
             raise click.BadParameter('such as daisy="bellis perennis,daisy flower".')
-        classes[label.strip()] = queries
+        classes[label.strip()] = classes.get(label.strip(), ()) + queries
     return classes
 
 
@@ -42,7 +42,7 @@ def _classes(_context, _parameter, values):
     callback=_classes,
     help="A class, and what to search for; may be given several times.",
 )
-@click.option("--query-list", metavar="FILE", help="A file with a keyword a line.")
+@click.option("--query-list", metavar="FILE", help="A file with a keyword a line; lines that begin with # are none.")
 @click.option(
     "--source",
     "sources",
@@ -50,7 +50,7 @@ def _classes(_context, _parameter, values):
     callback=names,
     default=",".join(CrawlOptions.sources),
     show_default=True,
-    help="openverse, wikimedia, inaturalist, flickr, urls.",
+    help="openverse, wikimedia, inaturalist, flickr, urls; google and bing with --license any alone.",
 )
 @click.option(
     "--license",
@@ -79,7 +79,8 @@ def command(keywords, out, classes, query_list, as_json, **options):
     drives a browser or answers a page. What was interrupted goes on where it stopped. A query that begins with
     Category: names a category of Wikimedia Commons. With --source urls a keyword names a text file with an address a
     line; behind it may stand, parted by tabs, licence, author and landing page. A key of Flickr is expected in
-    RETRAIN_FLICKR_KEY.
+    RETRAIN_FLICKR_KEY; one of Openverse, ID:SECRET in RETRAIN_OPENVERSE_KEY, allows more requests. Google and Bing tell
+    no licences, and their terms may forbid to ask them by a program; pip install icrawler brings what they need.
 
     \b
     retrain crawl daisy rose --out photos --limit 300
@@ -102,23 +103,23 @@ def command(keywords, out, classes, query_list, as_json, **options):
         _print(result, out)
     if result["failures"]:
         for row in result["failures"]:
-            click.echo(f"{row['source']}, {row['query']}: {row['reason']}", err=True)
+            click.echo(plain(f"{row['source']}, {row['query']}: {row['reason']}"), err=True)
         raise SystemExit(FILES_FAILED)
 
 
 def _lines(path):
     try:
-        lines = Path(path).read_text("utf-8").splitlines()
+        lines = Path(path).read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise RetrainError(f"{path} cannot be read: {error}.", "Name a text file with a keyword a line.") from error
-    return [line.strip() for line in lines if line.strip()]
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def _print(result, out):
     from retrain.recipes.crawling import explain_reason
 
     for label, row in result["classes"].items():
-        click.echo(f"{label}: {row['pictures']} pictures, {row['new']} of them new")
+        click.echo(f"{plain(label)}: {row['pictures']} pictures, {row['new']} of them new")
         for reason, count in sorted(row["refused"].items(), key=lambda pair: -pair[1]):
             click.echo(f"  {count:6} refused: {explain_reason(reason)}")
     click.echo(f"Sources, authors and licences: {result['manifest']}")

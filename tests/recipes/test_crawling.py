@@ -30,7 +30,7 @@ def hasty(monkeypatch):
     """No test waits for quotas that are the real sites'."""
     monkeypatch.setattr(retrain.fetch, "FetchOptions", lambda: FAST)
     for name, source in SOURCES.items():
-        monkeypatch.setitem(SOURCES, name, source._replace(rates=()))
+        monkeypatch.setitem(SOURCES, name, source._replace(rates=(), rates_with_key=()))
 
 
 @pytest.fixture
