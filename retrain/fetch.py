@@ -19,7 +19,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -145,8 +145,8 @@ class Client:
         """The Reply with status 200.
 
         headers go to the first host alone.  is_busy(reply): whether an answer of status 200 says "later".
-        keep: for what is to be learned from, which servers may refuse; called with its bytes as soon as they are here.
-        Raises FetchError.
+        keep(length): for what is to be learned from, which servers may refuse: a file that takes the bytes as they
+        come, `length` of them; None where that is not told.  Raises FetchError; RetrainError where the file takes none.
         """
         headers, first = headers or {}, _full(url, params)
         url = first
@@ -180,10 +180,7 @@ class Client:
             pause = self.options.pause_s * 2 ** (number - 1) * random.uniform(0.5, 1)
             try:
                 with self._limiter.turn(host, rates):
-                    reply = self._once(request)
-                    # At once, for a kill can come at any time.
-                    if keep and reply.status == requests.codes.ok and not opts_out(reply.headers):
-                        keep(reply.body)
+                    reply = self._once(request, keep)
             except FetchError as error:
                 if error.reason not in AGAIN or number == tries or self._limiter.closed.is_set():
                     raise
@@ -195,7 +192,7 @@ class Client:
             self._limiter.rest(host, pause)
         raise FetchError("busy", url, f"{REASONS['busy']} (status {reply.status})", reply)
 
-    def _once(self, request):
+    def _once(self, request, keep):
         url, headers, form = request
         with _Attempt(url, self._private, self.options.total_s) as attempt:
             self._attempts.add(attempt)
@@ -205,8 +202,9 @@ class Client:
                 response = self._session.request(
                     method, url, data=form, headers=headers, allow_redirects=False, stream=True, timeout=times
                 )
-                with closing(response):
-                    body = b"" if response.is_redirect else _read(response, url, self.options.max_bytes)
+                wanted = keep and response.status_code == requests.codes.ok and not opts_out(response.headers)
+                with closing(response), _opened(keep, response) if wanted else nullcontext() as file:
+                    body = b"" if response.is_redirect else _read(response, url, self.options.max_bytes, file)
                 if attempt.over:  # a cut looks like the end, to those who wait for the end
                     raise FetchError("too_slow", url)
                 return Reply(url, response.status_code, response.headers, body)
@@ -302,11 +300,31 @@ def _full(url, params=None):
     return str(requests.Request("GET", url, params=params).prepare().url)
 
 
-def _read(response, url, max_bytes):
+def _opened(keep, response):
+    with _disk():
+        return keep(response.raw.length_remaining)
+
+
+@contextmanager
+def _disk():
+    """What goes wrong with the disk is not to be taken for the network's."""
+    try:
+        yield
+    except OSError as error:
+        raise RetrainError(
+            f"what is fetched cannot be kept: {error.strerror}.", "Make room, and run the same command again."
+        ) from error
+
+
+def _read(response, url, max_bytes, file):
     if response.headers.get("content-encoding", "identity") != "identity":
         raise FetchError("broken_off", url, "it comes compressed, which was not asked for")
     body = bytearray()
     for chunk in response.raw.stream(CHUNK, decode_content=False):
+        if file:
+            with _disk():
+                file.write(chunk)
+                file.flush()
         body += chunk
         if len(body) > max_bytes:
             raise FetchError("too_large", url, f"more than {max_bytes / 1e6:.0f} MB")

@@ -5,8 +5,9 @@
     DATA/ATTRIBUTION.md        who is to be named
     DATA/.retrain-crawl/       what was refused, and downloads that a kill has interrupted
 
-A download is written down before anything else is done with it, and its line before it gets its place, so a
-crawl that was killed goes on without fetching or losing a picture twice.  Nor does a picture come back that somebody
+A download is on the disk byte by byte as it comes, and its line before it gets its place, so a crawl that was killed
+goes on without losing a picture, or fetching one twice that was here as a whole; what was on its way, at most
+AT_ONCE downloads, is asked for again.  Nor does a picture come back that somebody
 has taken out of the folder.
 """
 
@@ -20,7 +21,6 @@ from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -272,7 +272,20 @@ class _Collection:
         with suppress(FileNotFoundError):
             if data := path.read_bytes():
                 return data
-        return self.client.get(candidate.image_url, tries=TRIES, keep=partial(_store, path)).body
+        # Safe from a kill as it comes: its length tells whether it is whole. From a power cut when it gets its line.
+        parts = list[Path]()
+
+        def keep(length):
+            parts.append(path.with_suffix(f".{length}.part"))
+            return open(parts[-1], "wb")
+
+        try:
+            data = self.client.get(candidate.image_url, tries=TRIES, keep=keep).body
+            parts[-1].replace(path)
+        finally:
+            for part in parts:
+                part.unlink(missing_ok=True)
+        return data
 
     def keep(self, candidate, query, data, label, folder, min_size):
         """Give a picture its line and its place.  Raises ImageError, _CopyError."""
@@ -330,7 +343,11 @@ class _Collection:
     def _finish(self):
         """Give the pictures their place that have a line and were not put there; the rest of a kill is removed."""
         for path in self.own.glob("*.part"):
-            path.unlink()
+            name, _, length = path.stem.partition(".")
+            if length == str(path.stat().st_size):
+                path.replace(path.with_name(name))
+            else:
+                path.unlink()
         for row in self.rows:
             if self._download(row["source"], row["id"]).exists():
                 self._place(row)
@@ -366,13 +383,6 @@ class _Collection:
 
     def _download(self, source, id):
         return self.own / hashlib.sha256(f"{source}/{id}".encode(errors="surrogatepass")).hexdigest()[:32]
-
-
-def _store(path, data):
-    """Safe from a kill at once; from a power cut when it gets its line."""
-    part = path.with_suffix(".part")
-    part.write_bytes(data)
-    part.replace(path)
 
 
 def _look_at(path):

@@ -23,8 +23,7 @@ def client(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def keys(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+def keys(monkeypatch):
     monkeypatch.setenv("RETRAIN_FLICKR_KEY", "sesame")
 
 
