@@ -2,8 +2,8 @@
 # environment as they were typed, and never become part of a shell line. ARGS adds options: ARGS='--quality good'.
 # zsh, the shell of macOS, leaves the ~ of DATA=~/photos to us.
 typed = $(subst <start>,,$(subst <start>~/,$(HOME)/,<start>$(value $(1))))
-$(foreach name,DATA IMAGE SRC DST CLASSES PREDICT,$(eval override $(name) := $$(call typed,$(name))))
-export DATA IMAGE SRC DST CLASSES PREDICT
+$(foreach name,DATA IMAGE SRC DST CLASSES PREDICT PATHS LABEL,$(eval override $(name) := $$(call typed,$(name))))
+export DATA IMAGE SRC DST CLASSES PREDICT PATHS LABEL
 need = $(foreach name,$(1),$(if $($(name)),,$(error Say which: make $@ $(1:%=%=…))))
 
 SHELL_FILES = *.sh scripts/*.sh tests/shell/*.bash tests/shell/*.bats tests/container/*.bash tests/container/*.bats .ci/run
@@ -13,8 +13,8 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 TRAINING = scikit-learn scipy joblib narwhals threadpoolctl cleanlab pandas python-dateutil termcolor tzdata
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-full setup-dev crawl learn train guess sort explain evaluate report clean demo doctor image image-gpu test \
-	test-image lint format bench fuzz docs lock
+.PHONY: help setup setup-full setup-dev crawl learn train guess sort explain odd evaluate report clean demo doctor image image-gpu \
+	test test-image lint format bench fuzz docs lock
 
 help:
 	@awk -F ': .*## ' '/^[a-z-]+: .*## / { match($$2, /^([A-Z]+=[a-z,]+ )*/); \
@@ -46,6 +46,9 @@ sort: ## SRC=folder DST=folder Copy its pictures, sorted by what is on them
 
 explain: ## IMAGE=file DST=folder Write there what on it speaks for its label
 	@$(call need,IMAGE DST)scripts/retrain.sh explain --out "$$DST" $(ARGS) -- "$$IMAGE"
+
+odd: ## PATHS=files,folders Find the picture that does not belong; LABEL=tree: those that are no tree
+	@$(call need,PATHS)set -f; IFS=,; scripts/retrain.sh odd $(if $(LABEL),"--label=$$LABEL") $(ARGS) -- $$PATHS
 
 evaluate: ## DATA=folder Measure the model on pictures that it has not seen
 	@$(call need,DATA)scripts/retrain.sh evaluate $(ARGS) -- "$$DATA"
@@ -103,8 +106,8 @@ docs: setup-dev ## Write the command reference and the map of the modules anew
 	.venv/bin/cog -r $(DOCS)
 
 lock: setup-dev ## Pin the packages anew; ARGS=--upgrade takes the newest
-	$(LOCK) $(ARGS) --extra tf --group dev -o requirements-dev.txt
-	$(LOCK) --extra tf -c requirements-dev.txt -o requirements-full.txt
-	$(LOCK) --extra tf --extra gpu -c requirements-dev.txt -o requirements-gpu.txt
+	$(LOCK) $(ARGS) --extra tf --extra engines --group dev -o requirements-dev.txt
+	$(LOCK) --extra tf --extra engines -c requirements-dev.txt -o requirements-full.txt
+	$(LOCK) --extra tf --extra engines --extra gpu -c requirements-dev.txt -o requirements-gpu.txt
 	$(LOCK) -c requirements-dev.txt -o requirements.txt
 	$(LOCK) $(TRAINING:%=--no-emit-package %) -c requirements-dev.txt -o requirements-guess.txt

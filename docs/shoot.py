@@ -1,7 +1,7 @@
 """Make docs/report.png or docs/learn.png anew from a page.
 
-    python docs/shoot.py tf_files/model/report.html report
-    python docs/shoot.py results/index.html learn          of drawn pictures: `retrain sample`
+python docs/shoot.py tf_files/model/report.html report
+python docs/shoot.py results/index.html learn          of drawn pictures: `retrain sample`
 """
 
 import shutil

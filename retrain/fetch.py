@@ -19,12 +19,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -60,6 +61,7 @@ REASONS = {
     "busy": "the server is busy, or we asked too often",
     "quota": "what the host allows is used up",
     "opted_out": "the server asks not to learn from it (X-Robots-Tag)",
+    "refused_key": "the host does not take the key",
     "anonymous": "the host wants to know whom to write to: set RETRAIN_CONTACT=you@example.org",
     "malformed": "the server did not answer in the agreed form",
 }
@@ -95,6 +97,12 @@ class Reply:
             if isinstance(value, dict):
                 return value
         raise FetchError("malformed", self.url, "the server did not answer with JSON", self)
+
+
+class _Request(NamedTuple):
+    url: str
+    headers: Mapping[str, str]
+    form: Mapping[str, str] | None = None  # what is posted; None: nothing is
 
 
 class Client:
@@ -133,17 +141,18 @@ class Client:
         """Ask that host no more often than the rates allow."""
         self._rates[host_of(url)] = rates
 
-    def get(self, url, params=None, headers=None, *, max_bytes=None, tries=None, is_busy=None, opt_out=False):
+    def get(self, url, params=None, headers=None, *, tries=None, is_busy=None, keep=None):
         """The Reply with status 200.
 
         headers go to the first host alone.  is_busy(reply): whether an answer of status 200 says "later".
-        opt_out: refuse what the server asks not to learn from.  Raises FetchError.
+        keep(length): for what is to be learned from, which servers may refuse: a file that takes the bytes as they
+        come, `length` of them; None where that is not told.  Raises FetchError; RetrainError where the file takes none.
         """
         headers, first = headers or {}, _full(url, params)
         url = first
         for _ in range(MAX_REDIRECTS + 1):
-            reply = self._ask(url, headers, max_bytes or self.options.max_bytes, tries or self.options.tries, is_busy)
-            if opt_out and opts_out(reply.headers):
+            reply = self._ask(_Request(url, headers), tries, is_busy, keep)
+            if keep and opts_out(reply.headers):
                 raise FetchError("opted_out", url)
             target = reply.headers.get("location")
             if reply.status not in REDIRECTS or not target:
@@ -157,19 +166,21 @@ class Client:
             url = target
         else:
             raise FetchError("too_many_redirects", first)
-        if reply.status != requests.codes.ok:
-            raise FetchError("status", url, f"the server answered with status {reply.status}", reply)
-        return reply
+        return _require_ok(reply)
 
-    def _ask(self, url, headers, max_bytes, tries, is_busy):
-        host = host_of(url)
+    def post(self, url, form):
+        """The Reply with status 200 to a form.  It may hold secrets: no redirect is followed.  Raises FetchError."""
+        return _require_ok(self._ask(_Request(_full(url), {}, form)))
+
+    def _ask(self, request, tries=None, is_busy=None, keep=None):
+        url, host, tries = request.url, host_of(request.url), tries or self.options.tries
         rates = self._rates.get(host, self.options.rates)
         for number in range(1, tries + 1):
             # With jitter, so that many clients do not come back all at once.
             pause = self.options.pause_s * 2 ** (number - 1) * random.uniform(0.5, 1)
             try:
                 with self._limiter.turn(host, rates):
-                    reply = self._once(url, headers, max_bytes)
+                    reply = self._once(request, keep)
             except FetchError as error:
                 if error.reason not in AGAIN or number == tries or self._limiter.closed.is_set():
                     raise
@@ -181,14 +192,19 @@ class Client:
             self._limiter.rest(host, pause)
         raise FetchError("busy", url, f"{REASONS['busy']} (status {reply.status})", reply)
 
-    def _once(self, url, headers, max_bytes):
+    def _once(self, request, keep):
+        url, headers, form = request
         with _Attempt(url, self._private, self.options.total_s) as attempt:
             self._attempts.add(attempt)
             try:
                 times = self.options.connect_s, self.options.read_s
-                response = self._session.get(url, headers=headers, allow_redirects=False, stream=True, timeout=times)
-                with closing(response):
-                    body = b"" if response.is_redirect else _read(response, url, max_bytes)
+                method = "GET" if form is None else "POST"
+                response = self._session.request(
+                    method, url, data=form, headers=headers, allow_redirects=False, stream=True, timeout=times
+                )
+                wanted = keep and response.status_code == requests.codes.ok and not opts_out(response.headers)
+                with closing(response), _opened(keep, response) if wanted else nullcontext() as file:
+                    body = b"" if response.is_redirect else _read(response, url, self.options.max_bytes, file)
                 if attempt.over:  # a cut looks like the end, to those who wait for the end
                     raise FetchError("too_slow", url)
                 return Reply(url, response.status_code, response.headers, body)
@@ -265,7 +281,13 @@ def opts_out(headers):
     return not OPT_OUT.isdisjoint(words)
 
 
-def _full(url, params):
+def _require_ok(reply):
+    if reply.status != requests.codes.ok:
+        raise FetchError("status", reply.url, f"the server answered with status {reply.status}", reply)
+    return reply
+
+
+def _full(url, params=None):
     try:
         parts = urlsplit(url)
         host_of(url)
@@ -278,11 +300,31 @@ def _full(url, params):
     return str(requests.Request("GET", url, params=params).prepare().url)
 
 
-def _read(response, url, max_bytes):
+def _opened(keep, response):
+    with _disk():
+        return keep(response.raw.length_remaining)
+
+
+@contextmanager
+def _disk():
+    """What goes wrong with the disk is not to be taken for the network's."""
+    try:
+        yield
+    except OSError as error:
+        raise RetrainError(
+            f"what is fetched cannot be kept: {error.strerror}.", "Make room, and run the same command again."
+        ) from error
+
+
+def _read(response, url, max_bytes, file):
     if response.headers.get("content-encoding", "identity") != "identity":
         raise FetchError("broken_off", url, "it comes compressed, which was not asked for")
     body = bytearray()
     for chunk in response.raw.stream(CHUNK, decode_content=False):
+        if file:
+            with _disk():
+                file.write(chunk)
+                file.flush()
         body += chunk
         if len(body) > max_bytes:
             raise FetchError("too_large", url, f"more than {max_bytes / 1e6:.0f} MB")

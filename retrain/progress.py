@@ -29,8 +29,9 @@ def track(items, description, total):
         yield from _bar(items, description, total)
     else:
         start, count = time.perf_counter(), 0
-        for count, item in enumerate(items, 1):  # noqa: B007 - told when all are done
+        for item in items:
             yield item
+            count += 1
         seconds = time.perf_counter() - start
         print(f"{description}: {count} in {seconds:.1f} s ({count / max(seconds, 1e-9):.0f}/s)", file=sys.stderr)
 
@@ -45,6 +46,7 @@ def _bar(items, description, total):
         def render(self, task):
             return Text(f"{task.finished_speed or task.speed or 0:.0f}/s")
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()
+    name = TextColumn("{task.description}", markup=False)
+    columns = name, BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as progress:
         yield from progress.track(items, total=total, description=description)

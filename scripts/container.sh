@@ -256,7 +256,9 @@ add_crawl_mounts() {
   reads "$config/retrain" ${lists[@]+"${lists[@]}"}
   for path in ${paths[@]+"${paths[@]}"}; do reads "$path.txt"; done # a list of addresses
   args+=(--env "XDG_CACHE_HOME=$cache" --env "XDG_CONFIG_HOME=$config" --env RETRAIN_CONTACT)
-  for name in OPENVERSE WIKIMEDIA INATURALIST FLICKR URLS; do args+=(--env "RETRAIN_${name}_URL" --env "RETRAIN_${name}_KEY"); done
+  for name in OPENVERSE WIKIMEDIA INATURALIST FLICKR URLS GOOGLE BING; do
+    args+=(--env "RETRAIN_${name}_URL" --env "RETRAIN_${name}_KEY")
+  done
 }
 
 # add_sort_mounts SRC DST

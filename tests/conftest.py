@@ -25,9 +25,11 @@ SAMPLE = SampleOptions(per_class=24, size=96)
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path, monkeypatch):
-    """No test sees or touches the user's models and caches."""
+    """No test sees or touches the user's models, caches and keys."""
     monkeypatch.setenv("TF_FILES", str(tmp_path / "tf_files"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("RETRAIN_OPENVERSE_KEY", raising=False)
     monkeypatch.setenv("RETRAIN_CONTACT", "tests@example.org")
 
 

@@ -1,6 +1,8 @@
 """Picture sites as the real ones answer, on this machine: paging, quotas, errors and what goes wrong with pictures."""
 
+import html
 import io
+import json
 import time
 from functools import cache
 from random import Random
@@ -79,13 +81,17 @@ class Site(Server):
 
 
 class Openverse(Site):
-    """catalogue: {query: [(name, licence)]}; what is to slip through the licence filter begins with `planted`."""
+    """catalogue: {query: [(name, licence)]}; what is to slip through the licence filter begins with `planted`.
+
+    keys: {client_id: client_secret}.  lifetime: seconds that tokens hold, as it says; tokens: those that do hold.
+    """
 
     path = "/v1/images/"
 
-    def __init__(self, catalogue, **how):
-        self.catalogue = catalogue
+    def __init__(self, catalogue, keys=(), lifetime=36_000, **how):
+        self.catalogue, self.keys, self.lifetime, self.tokens = catalogue, dict(keys), lifetime, []
         super().__init__(**how)
+        self.routes["/v1/auth_tokens/token/"] = self.exchange
 
     @property
     def base_url(self):
@@ -94,23 +100,38 @@ class Openverse(Site):
     def search(self, handler, asked):
         asks = asked.params
         page, size = int(asks.get("page", 1)), int(asks.get("page_size", 20))
-        if size > 20:
-            return self.refuse_with(handler, "page_size may not exceed 20 for anonymous requests")
+        kind, most, token = "anonymous", 20, asked.headers.get("authorization")
+        if token is not None:
+            if token.removeprefix("Bearer ") not in self.tokens:
+                return self.refuse_with(handler, "Incorrect authentication credentials.", ', error="invalid_token"')
+            kind, most = "authenticated", 50
+        if size > most:
+            return self.refuse_with(handler, f"page_size may not exceed {most} for {kind} requests")
         if page * size > 240:
-            return self.refuse_with(handler, "pagination depth may not exceed 240 for anonymous requests")
+            return self.refuse_with(handler, f"pagination depth may not exceed 240 for {kind} requests")
         found = [
             self.row(name, licence, number)
             for number, (name, licence) in enumerate(self.catalogue.get(asks["q"], []))
             if (name.startswith("planted") or self.fits(licence, asks.get("license_type", "all")))
             and asks.get("aspect_ratio") in (None, self.shape(number))
         ]
-        pages = min(12, -(-len(found) // size))
+        pages = min(240 // size, -(-len(found) // size))
         rows = found[(page - 1) * size : page * size]
         answer = {"result_count": min(240, len(found)), "page_count": pages, "page_size": size, "page": page}
         return handler.answer(answer | {"results": rows})
 
-    def refuse_with(self, handler, detail):
-        handler.answer({"detail": detail}, 401, {"WWW-Authenticate": 'Bearer realm="api"'})
+    def refuse_with(self, handler, detail, error=""):
+        handler.answer({"detail": detail}, 401, {"WWW-Authenticate": f'Bearer realm="api"{error}'})
+
+    def exchange(self, handler, asked):
+        form = asked.form
+        if form.get("grant_type") != "client_credentials":
+            return handler.answer({"error": "unsupported_grant_type"}, 400)
+        if self.keys.get(form.get("client_id")) != form.get("client_secret", ""):
+            return handler.answer({"error": "invalid_client"}, 401)
+        self.tokens.append(f"token-{len(self.tokens)}")
+        answer = {"access_token": self.tokens[-1], "scope": "read write groups", "token_type": "Bearer"}
+        return handler.answer(answer | {"expires_in": self.lifetime})
 
     def fits(self, licence, kinds):
         no = {"commercial": "nc", "modification": "nd"}
@@ -300,3 +321,68 @@ class Flickr(Site):
 
     def row(self, name, licence):
         return {"id": name, "owner": "12@N00", "license": licence, "ownername": "Ann", "url_m": self.photo_url(name)}
+
+
+class Google(Site):
+    """catalogue: {query: [name]}.  walled: it sends to a page that asks whether we are a robot."""
+
+    path = "/search"
+
+    def __init__(self, catalogue, walled=False, page_size=100, **how):
+        self.catalogue, self.page_size = catalogue, page_size
+        super().__init__(**how)
+        self.routes["/sorry/index"] = lambda handler, _: handler.answer("<html>unusual traffic</html>", 429)
+        if walled:
+            self.routes[self.path] = lambda handler, _: handler.answer("", 302, {"Location": "/sorry/index"})
+
+    @property
+    def base_url(self):
+        return f"{self.url}/search"
+
+    def search(self, handler, asked):
+        asks = asked.params
+        assert asks["tbm"] == "isch"
+        start = int(asks["ijn"]) * self.page_size
+        found = self.catalogue.get(asks["q"], [])[start : start + self.page_size]
+        rows = [self.row(number, name) for number, name in enumerate(found)]
+        data = (
+            json.dumps([None, "GRID_STATE0", rows], separators=(",", ":"))
+            .replace("=", r"\u003d")
+            .replace("&", r"\u0026")
+        )
+        handler.answer(f"""<!doctype html><html><head>
+            <script>var logo='https://www.google.com/images/branding/logo.png';</script></head>
+            <body><img src="data:image/gif;base64,R0lGODlhAQABAIAAAP==">
+            <script>AF_initDataCallback({{key: 'ds:0', hash: '1', data:[], sideChannel: {{}}}});</script>
+            <script>AF_initDataCallback({{key: 'ds:1', hash: '2', data:{data}, sideChannel: {{}}}});</script></body>""")
+
+    def row(self, number, name):
+        small = [f"https://encrypted-tbn0.gstatic.com/images?q=tbn:{number}&s", 194, 259]
+        page = {"2000": [None, "photos.example", "68KB"], "2003": [None, "x", f"https://photos.example/{name}", name]}
+        return [1, [0, name, small, [f"{self.photo_url(name)}?a=1&b=\u00e9", 1080, 1920], None, 0, "rgb(1,2,3)", page]]
+
+
+class Bing(Site):
+    """catalogue: {query: [name]}, of which the last come again and again where there are no more."""
+
+    path = "/images/async"
+
+    def __init__(self, catalogue, page_size=35, **how):
+        self.catalogue, self.page_size = catalogue, page_size
+        super().__init__(**how)
+
+    @property
+    def base_url(self):
+        return f"{self.url}/images/async"
+
+    def search(self, handler, asked):
+        found = self.catalogue.get(asked.params["q"], [])
+        start = min(int(asked.params["first"]), max(0, len(found) - self.page_size))
+        links = "".join(map(self.link, found[start : start + self.page_size]))
+        handler.answer(f'<ul class="dgControl_list">{links}</ul><div class="imgpt"><span>an advertisement</span></div>')
+
+    def link(self, name):
+        said = {"murl": f"{self.photo_url(name)}?width=1&x=.jpg", "purl": f"https://photos.example/{name}", "t": name}
+        said |= {"turl": "https://tse1.mm.bing.net/th?id=OIP.x&pid=15.1"}
+        href, told = f"/images/search?view=detailV2&amp;mediaurl={name}", html.escape(json.dumps(said))
+        return f'<li><div class="imgpt"><a class="iusc" m="{told}" href="{href}"></a></div></li>'

@@ -12,6 +12,7 @@ import click
 import pytest
 
 from retrain.cli import COMMANDS, cli
+from retrain.sources import SOURCES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -62,6 +63,11 @@ def test_commands_in_the_readme_run(tmp_path):
         # sample would overwrite, and refuses; crawl and learn need the network.
         if command != "sample photos" and not command.startswith(("crawl ", "learn ")):
             run_retrain(tmp_path, *shlex.split(command))
+
+
+def test_containers_get_the_addresses_and_keys_of_every_source():
+    passed = re.search(r"for name in ([A-Z ]+); do\n.*RETRAIN_\$", (ROOT / "scripts/container.sh").read_text("utf-8"))
+    assert {name.lower() for name in passed[1].split()} == set(SOURCES)
 
 
 def run_retrain(folder, *arguments):

@@ -263,7 +263,9 @@ def test_html_is_no_json(client):
 def test_opt_out_is_honoured(client, tag):
     with serving({"": lambda handler, _: handler.answer(b"x", headers={"X-Robots-Tag": tag})}) as server:
         client.allow(server.url)
-        fails(client, server.url, "opted_out", opt_out=True)
+        kept = []
+        fails(client, server.url, "opted_out", keep=kept.append)
+        assert not kept
 
 
 def test_other_tags_are_no_opt_out():

@@ -26,6 +26,19 @@ def test_off_a_terminal_one_line_says_how_fast(monkeypatch, capsys):
     assert re.fullmatch(r"Counting: 50 in \d+\.\d s \(\d+/s\)\n", err)
 
 
+def test_what_ends_early_tells_how_many_there_were(monkeypatch, capsys):
+    with progress.shown():
+        list(track(range(7), "Counting", 50))
+    assert capsys.readouterr().err.startswith("Counting: 7 in ")
+
+
+def test_any_name_can_stand_before_a_bar(monkeypatch, capsys):
+    monkeypatch.setenv("TTY_INTERACTIVE", "1")
+    with progress.shown():
+        list(track(range(50), "[/] [bold]", 50))
+    assert "[/] [bold]" in capsys.readouterr().err
+
+
 def test_a_bar_can_be_asked_for_where_the_terminal_is_not_seen(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
     monkeypatch.setenv("TTY_INTERACTIVE", "1")

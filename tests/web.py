@@ -18,6 +18,7 @@ class Asked(NamedTuple):
     params: dict
     headers: dict
     many: int  # under way, this one among them
+    form: dict  # what was posted
 
 
 class Server(ThreadingHTTPServer):
@@ -57,13 +58,20 @@ class Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # as real servers do: else each body waits for 40 ms
+
+    def do_POST(self):
+        self.serve(dict(parse_qsl(self.rfile.read(int(self.headers["Content-Length"])).decode())))
 
     def do_GET(self):
+        self.serve({})
+
+    def serve(self, form):
         parts, server = urlsplit(self.path), self.server
         with server.lock:
             server.many += 1
             headers = {name.lower(): value for name, value in self.headers.items()}
-            asked = Asked(time.time(), parts.path, dict(parse_qsl(parts.query)), headers, server.many)
+            asked = Asked(time.time(), parts.path, dict(parse_qsl(parts.query)), headers, server.many, form)
             server.asked.append(asked)
         try:
             wait = server.refuse(asked.at)

@@ -7,20 +7,20 @@ import click
 
 from retrain import progress
 from retrain.cli import FILES_FAILED, program
-from retrain.cli.shared import AS_JSON, crawl_options, print_json, show_failures
+from retrain.cli.shared import AS_JSON, crawl_options, plain, print_json, show_failures
 from retrain.errors import RetrainError
 from retrain.options import CrawlOptions, default_data
 
 
 def _classes(_context, _parameter, values):
     """`daisy=bellis perennis,daisy flower`, several times."""
-    classes = {}
+    classes: dict[str, tuple] = {}
     for value in values:
         label, _, queries = value.partition("=")
         queries = tuple(filter(None, map(str.strip, queries.split(","))))
         if not label.strip() or not queries:
             raise click.BadParameter('such as daisy="bellis perennis,daisy flower".')
-        classes[label.strip()] = queries
+        classes[label.strip()] = classes.get(label.strip(), ()) + queries
     return classes
 
 
@@ -35,7 +35,7 @@ def _classes(_context, _parameter, values):
     callback=_classes,
     help="A class, and what to search for; may be given several times.",
 )
-@click.option("--query-list", metavar="FILE", help="A file with a keyword a line.")
+@click.option("--query-list", metavar="FILE", help="A file with a keyword a line; lines that begin with # are none.")
 @crawl_options(CrawlOptions)
 @AS_JSON
 def command(keywords, out, classes, query_list, as_json, **options):
@@ -46,7 +46,8 @@ def command(keywords, out, classes, query_list, as_json, **options):
     drives a browser or answers a page. What was interrupted goes on where it stopped. A query that begins with
     Category: names a category of Wikimedia Commons. With --source urls a keyword names a text file with an address a
     line; behind it may stand, parted by tabs, licence, author and landing page. A key of Flickr is expected in
-    RETRAIN_FLICKR_KEY.
+    RETRAIN_FLICKR_KEY; one of Openverse, ID:SECRET in RETRAIN_OPENVERSE_KEY, allows more requests. Google and Bing tell
+    no licences, and their terms may forbid to ask them by a program; pip install icrawler brings what they need.
 
     \b
     retrain crawl daisy rose --out photos --limit 300
@@ -74,17 +75,17 @@ def command(keywords, out, classes, query_list, as_json, **options):
 
 def _lines(path):
     try:
-        lines = Path(path).read_text("utf-8").splitlines()
+        lines = Path(path).read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise RetrainError(f"{path} cannot be read: {error}.", "Name a text file with a keyword a line.") from error
-    return [line.strip() for line in lines if line.strip()]
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def _print(result, out):
     from retrain.recipes.crawling import explain_reason
 
     for label, row in result["classes"].items():
-        click.echo(f"{label}: {row['pictures']} pictures, {row['new']} of them new")
+        click.echo(f"{plain(label)}: {row['pictures']} pictures, {row['new']} of them new")
         for reason, count in sorted(row["refused"].items(), key=lambda pair: -pair[1]):
             click.echo(f"  {count:6} refused: {explain_reason(reason)}")
     click.echo(f"Sources, authors and licences: {result['manifest']}")

@@ -55,7 +55,8 @@ def crawl_options(defaults):
     options = [
         click.option(
             "--source", "sources", metavar="SOURCE,…", callback=names, default=",".join(defaults.sources),
-            show_default=True, help="openverse, wikimedia, inaturalist, flickr, urls.",
+            show_default=True,
+            help="openverse, wikimedia, inaturalist, flickr, urls; google and bing with --license any alone.",
         ),
         click.option(
             "--license", "licence", type=click.Choice(["safe", "commercial", "any"]), default=defaults.licence,
@@ -142,7 +143,7 @@ def accuracy_line(result):
 def show_failures(failures):
     """Name on stderr the sources that did not answer."""
     for row in failures:
-        click.echo(f"{row['source']}, {row['query']}: {row['reason']}", err=True)
+        click.echo(plain(f"{row['source']}, {row['query']}: {row['reason']}"), err=True)
 
 
 def show(result, as_json, print_text, error=None):

@@ -5,8 +5,9 @@
     DATA/ATTRIBUTION.md        who is to be named
     DATA/.retrain-crawl/       what was refused, and downloads that a kill has interrupted
 
-A download is written down before anything else is done with it, and its line before it gets its place, so a
-crawl that was killed goes on without fetching or losing a picture twice.  Nor does a picture come back that somebody
+A download is on the disk byte by byte as it comes, and its line before it gets its place, so a crawl that was killed
+goes on without losing a picture, or fetching one twice that was here as a whole; what was on its way, at most
+AT_ONCE downloads, is asked for again.  Nor does a picture come back that somebody
 has taken out of the folder.
 """
 
@@ -35,7 +36,7 @@ from retrain.options import CrawlOptions
 from retrain.parallel import ordered_map
 from retrain.progress import track
 from retrain.recipes.names import Names, folder_names, safe_name
-from retrain.sources import require_sources, search
+from retrain.sources import SOURCES, require_sources, search
 from retrain.sources.licences import WANTED, allows
 
 MANIFEST, ATTRIBUTION, OWN = "manifest.jsonl", "ATTRIBUTION.md", ".retrain-crawl"
@@ -46,7 +47,6 @@ TRIES = 2  # to download a picture
 UNKNOWN = "unknown, not for redistribution"
 PASSING = ("quota", "busy", "unreachable", "too_slow", "broken_off")  # may be otherwise the next time
 SUFFIXES = {"image/jpeg": ".jpg", "image/x-ms-bmp": ".bmp"}
-PERSON = re.compile(r"[A-Z][\w'.-]+(?: [A-Z][\w'.-]*)+")
 REASONS = {
     "licence": "their licence does not allow it, or is unknown",
     "there_already": "offered before",
@@ -64,10 +64,10 @@ def crawl(classes, out, options=CrawlOptions()):  # noqa: B008 - frozen
     Returns {"classes": {label: {"pictures", "new", "refused": {reason: count}}}, "failures": [{"source", "query",
     "reason"}], "manifest"}.  Raises RetrainError, also where no source can be reached.
     """
-    require_sources(options.sources)
     require_known("licence choice", options.licence, WANTED)
+    require_sources(options.sources, options.licence)
     _remind(classes, options)
-    names, failures, told = folder_names(classes), [], {}
+    names, failures, told, answered = folder_names(classes), [], {}, False
     with _Collection.open(out, list(names.values())) as collection:
         try:
             for label, queries in classes.items():
@@ -75,11 +75,13 @@ def crawl(classes, out, options=CrawlOptions()):  # noqa: B008 - frozen
                 before = collection.count(label)
                 crawling.fill([queries] if isinstance(queries, str) else queries)
                 failures += crawling.failures
+                answered |= crawling.answered
                 there = collection.count(label)
                 told[label] = {"pictures": there, "new": there - before, "refused": dict(crawling.refused)}
         finally:
             collection.write_attribution()
-    _require_network(failures, told)
+    if not answered:
+        _require_network(failures, told)
     rows = [{"source": source, "query": query, "reason": str(error)} for source, query, error in failures]
     return {"classes": told, "failures": rows, "manifest": str(collection.path)}
 
@@ -98,31 +100,46 @@ def _remind(classes, options):
     queries = [
         text for label, texts in classes.items() for text in (label, *([texts] if isinstance(texts, str) else texts))
     ]
-    if any(PERSON.fullmatch(query) for query in queries):
+    if any(map(_may_be_a_person, queries)):
         log.warning("If that is a person: a picture's licence is not the person's consent.")
     if options.licence == "any":
         log.warning("Pictures without a known licence may not be handed on.")
+    for name in options.sources:
+        if SOURCES[name].is_engine:
+            log.warning("The terms of %s may forbid to ask it by a program: that is for you to settle.", name)
+
+
+def _may_be_a_person(query):
+    """`Ludwig van Beethoven`: of several words, first and last begin with a capital."""
+    words = re.sub("^category:", "", query.strip(), flags=re.IGNORECASE).replace("_", " ").split()
+    return len(words) > 1 and words[0][0].isupper() and words[-1][0].isupper()
 
 
 def _require_network(failures, told):
-    """Raise RetrainError where the network is what was missing."""
-    unreachable = bool(failures) and all(error.reason == "unreachable" for *_, error in failures)
-    if unreachable and not any(row["new"] for row in told.values()):
+    """Raise RetrainError where some host was to be reached and none was."""
+    unreachable = [str(error) for *_, error in failures if error.reason == "unreachable"]
+    if any("unreachable" in row["refused"] for row in told.values()):
+        unreachable.append("no host of the pictures can be reached.")
+    if unreachable:
         raise RetrainError(
-            f"no network: {failures[0][2]}",
+            f"no network: {unreachable[0]}",
             "Offline, --source urls takes addresses of a server of your own (RETRAIN_URLS_URL); or put pictures into a "
             "folder a class yourself.",
         )
 
 
 class _Class:
-    """One class and the filling of it.  refused: {reason: count}; failures: (source, query, FetchError)."""
+    """One class and the filling of it.
+
+    refused: {reason: count}; failures: (source, query, FetchError); answered: whether any host was reached.
+    """
 
     def __init__(self, label, folder, collection, options):
         self.label, self.folder, self.collection, self.options = label, folder, collection, options
         self._under_way: Counter[str] = Counter()  # by source
         self.refused: Counter[str] = Counter()
         self.failures: list[tuple[str, str, FetchError]] = []
+        self.answered = False
 
     def fill(self, queries):
         wanted = self.options.limit - self.collection.count(self.label)
@@ -161,6 +178,7 @@ class _Class:
             except FetchError as error:
                 self.failures.append((source, query, error))
                 continue
+            self.answered |= bool(SOURCES[source].base_url)  # a list of addresses lies on the disk
             if candidate:
                 turns.append(turn)
                 yield candidate, query
@@ -187,10 +205,12 @@ class _Class:
         """Whether a picture, once it is here, is kept."""
         try:
             data = download.result()
+            self.answered = True
             self.collection.keep(candidate, query, data, self.label, self.folder, self.options.min_size)
             return True
         except (FetchError, ImageError, _CopyError) as error:
             self.refused[error.reason] += 1
+            self.answered |= bool(getattr(error, "reply", None))
             if error.reason not in PASSING:
                 self.collection.refuse(candidate, error.reason)
             return False
@@ -214,7 +234,7 @@ class _Collection:
         self.path = self.folder / MANIFEST
         self.client = Client()
         self.rows: list[dict] = []
-        self._known: set[tuple[str, str]] = set()  # source and id of all that was offered
+        self._known: set[tuple[str, str]] = set()  # source and id of all that was offered; "" and address
         self._digests: set[str] = set()
         self._hashes = np.empty((0, 2, 32), np.uint8)
         self._names: dict[str, Names] = {}
@@ -244,11 +264,11 @@ class _Collection:
         )
 
     def claim(self, candidate):
-        """Whether a picture was never offered before; from now on it was."""
-        key = candidate.source, candidate.id
-        if key in self._known:
+        """Whether a picture was never offered before, nor from the same address; from now on it was."""
+        keys = {(candidate.source, candidate.id), ("", candidate.image_url)}
+        if not keys.isdisjoint(self._known):
             return False
-        self._known.add(key)
+        self._known |= keys
         return True
 
     def fetch(self, candidate):
@@ -257,11 +277,19 @@ class _Collection:
         with suppress(FileNotFoundError):
             if data := path.read_bytes():
                 return data
-        data = self.client.get(candidate.image_url, tries=TRIES, opt_out=True).body
-        # Safe from a kill at once; from a power cut when it gets its line.
-        part = path.with_suffix(".part")
-        part.write_bytes(data)
-        part.replace(path)
+        # Safe from a kill as it comes: its length tells whether it is whole. From a power cut when it gets its line.
+        parts = list[Path]()
+
+        def keep(length):
+            parts.append(path.with_suffix(f".{length}.part"))
+            return open(parts[-1], "wb")
+
+        try:
+            data = self.client.get(candidate.image_url, tries=TRIES, keep=keep).body
+            parts[-1].replace(path)
+        finally:
+            for part in parts:
+                part.unlink(missing_ok=True)
         return data
 
     def keep(self, candidate, query, data, label, folder, min_size):
@@ -290,7 +318,8 @@ class _Collection:
 
     def refuse(self, candidate, reason):
         """Never fetch that one again."""
-        _append(self.own / "refused.jsonl", {"source": candidate.source, "id": candidate.id, "reason": reason})
+        row = {"source": candidate.source, "id": candidate.id, "reason": reason, "image_url": candidate.image_url}
+        _append(self.own / "refused.jsonl", row)
         self._download(candidate.source, candidate.id).unlink(missing_ok=True)
 
     def write_attribution(self):
@@ -311,15 +340,19 @@ class _Collection:
                 raise RetrainError(f"{self.path} was not written by retrain crawl.", "Name another folder.")
             self.rows.append(row)
             self._digests.add(row["sha256"])
-            self._known.add((row["source"], row["id"]))
+            self._known |= {(row["source"], row["id"]), ("", row.get("image_url"))}
         for row in _repaired_rows_of(self.own / "refused.jsonl"):
-            self._known.add((row["source"], row["id"]))
+            self._known |= {(row["source"], row["id"]), ("", row.get("image_url"))}
             self._download(row["source"], row["id"]).unlink(missing_ok=True)
 
     def _finish(self):
         """Give the pictures their place that have a line and were not put there; the rest of a kill is removed."""
         for path in self.own.glob("*.part"):
-            path.unlink()
+            name, _, length = path.stem.partition(".")
+            if length == str(path.stat().st_size):
+                path.replace(path.with_name(name))
+            else:
+                path.unlink()
         for row in self.rows:
             if self._download(row["source"], row["id"]).exists():
                 self._place(row)

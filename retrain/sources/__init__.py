@@ -5,12 +5,14 @@ where the source can tell; whoever takes them looks at each one's licence again.
 line in SOURCES.
 """
 
+import hashlib
 import importlib
 import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.util import find_spec
 from itertools import islice
 from typing import NamedTuple
 
@@ -18,7 +20,7 @@ from platformdirs import user_config_path
 
 from retrain.errors import RetrainError
 from retrain.fetch import REASONS, FetchError
-from retrain.sources.licences import Licence
+from retrain.sources.licences import ANY, Licence
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
 
@@ -48,19 +50,21 @@ class Candidate:
 
 
 class Source(NamedTuple):
-    """A source.  rates: (number, seconds) pairs; it allows no more requests."""
+    """A source.  rates, and rates_with_key where a key changes them: (number, seconds) pairs; it allows no more."""
 
     what: str
     base_url: str
     rates: tuple[tuple[int, float], ...] = ()
+    rates_with_key: tuple[tuple[int, float], ...] = ()
     needs_key: bool = False
+    is_engine: bool = False  # knows neither author nor licence
 
 
 # In the order of their asking.
 SOURCES = {
     "openverse": Source(
         "openly licensed pictures of some fifty collections", "https://api.openverse.org/v1/",
-        ((20, MINUTE_S), (200, DAY_S)),
+        ((20, MINUTE_S), (200, DAY_S)), ((100, MINUTE_S), (10_000, DAY_S)),
     ),
     "wikimedia": Source(
         "Wikimedia Commons; a query that begins with Category: names one", "https://commons.wikimedia.org/w/api.php",
@@ -70,8 +74,17 @@ SOURCES = {
         "animals, plants and fungi, by their English or Latin names", "https://api.inaturalist.org/v1/",
         ((60, MINUTE_S), (9500, DAY_S)),
     ),
-    "flickr": Source("Flickr, with a key of yours", "https://api.flickr.com/services/rest/", ((3500, HOUR_S),), True),
+    "flickr": Source(
+        "Flickr, with a key of yours", "https://api.flickr.com/services/rest/", ((3500, HOUR_S),), needs_key=True
+    ),
     "urls": Source("a text file of addresses, which the query names", ""),
+    # Nobody says what these allow: no more than somebody who reads their pages would ask for.
+    "google": Source(
+        "Google's pictures", "https://www.google.com/search", ((6, MINUTE_S), (200, DAY_S)), is_engine=True
+    ),
+    "bing": Source(
+        "Bing's pictures", "https://www.bing.com/images/async", ((6, MINUTE_S), (200, DAY_S)), is_engine=True
+    ),
 }  # fmt: skip
 
 
@@ -87,7 +100,8 @@ def search(name, client, query, licence, limit=None) -> Iterator[Candidate]:
     """
     source, base = SOURCES[name], base_url(name)
     if base:
-        client.limit(base, source.rates or client.options.rates)
+        rates = source.rates_with_key if source.rates_with_key and key(name) else source.rates
+        client.limit(base, rates or client.options.rates)
     if base != source.base_url:
         client.allow(base)
     return islice(_each_once(_well_formed(load_search(name)(client, query, licence), base)), limit)
@@ -108,8 +122,10 @@ def _well_formed(candidates, base):
         raise FetchError("malformed", base, f"{REASONS['malformed']} ({type(error).__name__})") from error
 
 
-def require_sources(names):
-    """Raise RetrainError unless all are names of sources, and the keys that they need are there."""
+def require_sources(names, licence):
+    """Raise RetrainError unless all are names of sources, and all is there that these need."""
+    if not names:
+        raise RetrainError("no source is named.", f"There is: {', '.join(SOURCES)}.")
     for name in names:
         if name not in SOURCES:
             near = get_close_matches(name, SOURCES)
@@ -117,6 +133,12 @@ def require_sources(names):
         if SOURCES[name].needs_key and not key(name):
             hint = f"Put it into the variable {_variable(name, 'KEY')}, or as a line {name}=KEY into {_key_file()}."
             raise RetrainError(f"{name} wants a key of yours.", hint)
+        if SOURCES[name].is_engine and licence != ANY:
+            hint = "Add --license any, for pictures that may not be handed on; other sources tell licences."
+            raise RetrainError(f"{name} tells no licences.", hint)
+        if SOURCES[name].is_engine and not find_spec("icrawler"):
+            hint = "pip install icrawler, or make setup-full; the image retrain:full holds it."
+            raise RetrainError(f"{name} needs icrawler, which is not installed.", hint)
 
 
 def base_url(name):
@@ -139,6 +161,11 @@ def key(name):
     except (OSError, ValueError):
         raise RetrainError(f"{path} cannot be read.", "Write a line NAME=KEY into it for each source.") from None
     return rows.get(name)
+
+
+def id_of(url):
+    """An id for what has none but its address."""
+    return hashlib.sha256(url.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _variable(name, what):

@@ -52,11 +52,13 @@ def _photos(client, query, licences):
 
 
 def _ask(client, asked):
-    asked |= {"api_key": key("flickr"), "format": "json", "nojsoncallback": 1}
+    secret = key("flickr")
+    asked |= {"api_key": secret, "format": "json", "nojsoncallback": 1}
     reply = client.get(base_url("flickr"), asked, is_busy=_is_busy)
     answer = reply.json()
     if answer.get("stat") != "ok":
-        raise FetchError("status", reply.url, f"Flickr says {answer.get('code')}: {answer.get('message')}", reply)
+        message = str(answer.get("message")).replace(secret, "…")
+        raise FetchError("status", reply.url, f"Flickr says {answer.get('code')}: {message}", reply)
     return answer
 
 

@@ -4,12 +4,11 @@ Behind an address may stand, parted by tabs, its licence (a code or an address),
 Addresses without a host are taken from RETRAIN_URLS_URL.  Lines that begin with # say nothing.
 """
 
-import hashlib
 from pathlib import Path
 from urllib.parse import urljoin
 
 from retrain.errors import RetrainError
-from retrain.sources import Candidate, base_url
+from retrain.sources import Candidate, base_url, id_of
 from retrain.sources.licences import parse_licence
 
 
@@ -18,10 +17,9 @@ def search(client, query, licence):
     for line in _lines(query):
         url, text, creator, landing, *_ = [*map(str.strip, line.split("\t")), "", "", ""]
         url = urljoin(base_url("urls"), url)
-        name = hashlib.sha256(url.encode(errors="surrogateescape")).hexdigest()[:16]
         yield Candidate(
             source="urls",
-            id=name,
+            id=id_of(url),
             image_url=url,
             landing_url=landing or None,
             creator=creator or None,
@@ -35,7 +33,7 @@ def _lines(query):
     if path is None:
         raise RetrainError(f"there is no file {query} or {query}.txt.", "Name a text file with an address a line.")
     try:
-        lines = path.read_text("utf-8", errors="surrogateescape").splitlines()
+        lines = path.read_text("utf-8-sig", errors="surrogateescape").splitlines()
     except OSError as error:
         raise RetrainError(f"{path} cannot be read: {error.strerror}.", "Name another file.") from error
     return [line for line in lines if line.strip() and not line.startswith("#")]

@@ -3,7 +3,9 @@ import json
 import pytest
 from image_sites import Flickr, Openverse, Site
 from test_cli import is_one_clear_error
-from web import running
+from web import running, serving
+
+from retrain.sources import SOURCES
 
 
 @pytest.fixture(autouse=True)
@@ -37,9 +39,17 @@ def test_crawl_json_is_one_object(run, tmp_path):
 
 
 def test_words_may_come_from_a_file_and_several_words_make_a_class(run, tmp_path):
-    (tmp_path / "words.txt").write_text("rose\n\n")
+    (tmp_path / "words.txt").write_bytes(b"\xef\xbb\xbfrose\r\n\r\n  # not this one\n")
     code, _, err = run(
-        "crawl", "--query-list", tmp_path / "words.txt", "--class", "flower=daisy, bellis", "--source", "openverse"
+        "crawl",
+        "--query-list",
+        tmp_path / "words.txt",
+        "--class",
+        "flower=daisy",
+        "--class",
+        "flower= bellis,",
+        "--source",
+        "openverse",
     )
     assert code == 0, err
     data = tmp_path / "tf_files" / "data"
@@ -72,6 +82,40 @@ def test_failed_source_is_told_and_exits_with_3(run, tmp_path, monkeypatch):
     assert "wrong-key" not in err + out.decode()
 
 
+def test_strangers_words_give_the_terminal_no_orders(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("RETRAIN_FLICKR_KEY", "sesame")
+    said = {"stat": "fail", "code": 1, "message": "\x1b[2Jgone"}
+    with serving({"": lambda handler, _: handler.answer(said)}) as server:
+        monkeypatch.setenv("RETRAIN_FLICKR_URL", server.url)
+        code, _, err = run("crawl", "daisy", "--source", "flickr", "--out", tmp_path / "data")
+    assert code == 3
+    assert "?[2Jgone" in err
+
+
+def test_keys_stay_out_of_all_that_is_written(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("RETRAIN_OPENVERSE_KEY", "me:open-sesame")
+    for keys in ({"me": "open-sesame"}, {}):
+        with running(Openverse({"daisy": [("d1", "by"), ("d2", "by")]}, keys)) as server:
+            monkeypatch.setenv("RETRAIN_OPENVERSE_URL", server.base_url)
+            ended = run("--debug", "crawl", "daisy", "--source", "openverse", "--out", tmp_path / "data", "--json")
+        assert ended[0] == (0 if keys else 3)
+        written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+        for text in (ended[1], ended[2].encode(), *written):
+            assert b"sesame" not in text
+            assert b"token-0" not in text
+
+
+def test_engines_want_license_any(run, tmp_path):
+    ended = run("crawl", "daisy", "--source", "bing", "--out", tmp_path / "data")
+    assert is_one_clear_error(ended, "tells no licences")
+    assert "--license any" in ended[2]
+
+
+def test_help_names_every_source(run):
+    _, out, _ = run("crawl", "--help")
+    assert all(name in out.decode() for name in SOURCES)
+
+
 def test_without_network_it_says_so_in_one_line(run, tmp_path, monkeypatch):
     monkeypatch.setenv("RETRAIN_OPENVERSE_URL", "http://no-such-host.invalid/")
     ended = run("crawl", "daisy", "--source", "openverse", "--out", tmp_path / "data")
@@ -90,4 +134,5 @@ def test_usage(run, arguments, told):
 
 def test_unknown_source_and_missing_file_are_clear_errors(run):
     assert is_one_clear_error(run("crawl", "daisy", "--source", "openvers"), "openvers")
+    assert is_one_clear_error(run("crawl", "daisy", "--source", ","), "no source")
     assert is_one_clear_error(run("crawl", "--query-list", "nowhere"), "nowhere")

@@ -279,3 +279,24 @@ leaves_no_trace() {
   [ "$output" = 143 ]
   leaves_no_trace
 }
+
+@test "a crawl fetches the same pictures as without a container" {
+  mkdir docker local
+  PYTHONPATH="$project/tests" "$project/.venv/bin/python" -c '
+from image_sites import Openverse
+site = Openverse({"daisy": [("d1", "by"), ("d2", "cc0"), ("planted-1", "by-nc")]})
+print(site.base_url, flush=True)
+site.serve_forever()
+' >site &
+  server=$!
+  until [ -s site ]; do sleep 0.1; done
+  RETRAIN_OPENVERSE_URL=$(cat site)
+  export RETRAIN_OPENVERSE_URL XDG_CACHE_HOME=$PWD/cache XDG_CONFIG_HOME=$PWD/config
+  RETRAIN_DOCKER_RUN_ARGS+=' --network host' # where the site is
+  in_both "$project/crawl.sh" --source openverse --out data daisy
+  kill "$server"
+  [[ $(cat docker.out) == 'daisy: 2 pictures, 2 of them new'*'1 refused'* ]]
+  for name in d1.jpg d2.jpg; do cmp {docker,local}/data/daisy/openverse-$name; done
+  [ "$(owners docker)" = "$(id -u):$(id -g)" ]
+  [ "$(wc -l <docker/data/manifest.jsonl)" = 2 ]
+}

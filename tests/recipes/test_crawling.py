@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ from collections import Counter
 from contextlib import ExitStack
 
 import pytest
-from image_sites import BY, INaturalist, Openverse, Site, Wikimedia, picture
+from image_sites import BY, Bing, Google, INaturalist, Openverse, Site, Wikimedia, picture
 from web import running, serving
 
 import retrain.fetch
@@ -30,7 +31,7 @@ def hasty(monkeypatch):
     """No test waits for quotas that are the real sites'."""
     monkeypatch.setattr(retrain.fetch, "FetchOptions", lambda: FAST)
     for name, source in SOURCES.items():
-        monkeypatch.setitem(SOURCES, name, source._replace(rates=()))
+        monkeypatch.setitem(SOURCES, name, source._replace(rates=(), rates_with_key=()))
 
 
 @pytest.fixture
@@ -102,6 +103,38 @@ def test_any_licence_says_what_is_unknown(site, tmp_path, caplog):
     assert (unknown["license"], unknown["license_text"]) == (None, "unknown, not for redistribution")
     assert known["license"] == "by-nc"
     assert "may not be handed on" in caplog.text
+
+
+def test_pictures_of_engines_say_that_their_licence_is_unknown(site, tmp_path, caplog):
+    first, second = site(Google, {"daisy": ["g1", "g2"]}), site(Bing, {"daisy": ["b1"]})
+    options = CrawlOptions(sources=("google", "bing"), licence="any", limit=9)
+    crawl({"daisy": "daisy"}, tmp_path / "data", options)
+    rows = rows_of(tmp_path / "data")
+    assert Counter(row["source"] for row in rows) == {"google": 2, "bing": 1}
+    assert {(row["license"], row["license_url"], row["license_text"]) for row in rows} == {
+        (None, None, "unknown, not for redistribution")
+    }
+    assert caplog.text.count("may forbid to ask it by a program") == 2
+    agents = {asked.headers["user-agent"] for server in (first, second) for asked in server.asked}
+    assert agents == {retrain.fetch.user_agent()}  # its own requests would say otherwise
+
+
+@pytest.mark.parametrize("licence", ["safe", "commercial"])
+def test_engines_are_not_asked_for_licensed_pictures(site, tmp_path, licence):
+    server = site(Google, {"daisy": ["g1"]})
+    with pytest.raises(RetrainError, match="tells no licences"):
+        crawl({"daisy": "daisy"}, tmp_path / "data", CrawlOptions(sources=("google",), licence=licence))
+    assert not server.asked
+    assert not (tmp_path / "data").exists()
+
+
+def test_one_address_from_two_sources_is_fetched_once(site, tmp_path, monkeypatch):
+    server, second = site(Openverse, {"daisy": ordinary(2)}), site(Wikimedia, {"daisy": [("d0", "cc-by-4.0", BY)]})
+    monkeypatch.setattr(second, "photo_url", server.photo_url)
+    for _ in range(2):
+        result = crawl({"daisy": "daisy"}, tmp_path / "data", CrawlOptions(limit=10))
+    assert result["classes"]["daisy"]["pictures"] == 2
+    assert len(server.paths("/photos")) == 2
 
 
 @pytest.mark.parametrize(("name", "reason"), [
@@ -187,12 +220,38 @@ def test_source_that_fails_does_not_stop_the_others(site, tmp_path, monkeypatch)
     assert [(row["source"], row["query"]) for row in result["failures"]] == [("wikimedia", "daisy")]
 
 
-def test_without_network_it_says_what_can_be_done(tmp_path, monkeypatch):
-    for name in ("OPENVERSE", "WIKIMEDIA"):
-        monkeypatch.setenv(f"RETRAIN_{name}_URL", "http://no-such-host.invalid/")
+@pytest.mark.parametrize("sources", [*([name] for name in SOURCES), ["openverse", "wikimedia"], ["urls", "flickr"]])
+@pytest.mark.parametrize("contact", ["", "tests@example.org"])
+def test_without_network_it_says_what_can_be_done(tmp_path, monkeypatch, sources, contact):
+    monkeypatch.setenv("RETRAIN_CONTACT", contact)
+    monkeypatch.setenv("RETRAIN_FLICKR_KEY", "sesame")
+    for name in SOURCES:
+        monkeypatch.setenv(f"RETRAIN_{name.upper()}_URL", "http://no-such-host.invalid/")
+    (tmp_path / "daisy.txt").write_text("1.jpg\n2.jpg\n")
+    options = CrawlOptions(sources=tuple(sources), licence="any")
+    if sources == ["wikimedia"] and not contact:
+        (failure,) = crawl({"daisy": "daisy"}, tmp_path / "data", options)["failures"]
+        assert "RETRAIN_CONTACT" in failure["reason"]
+        return
     with pytest.raises(RetrainError, match="no network") as caught:
-        crawl({"daisy": "daisy"}, tmp_path / "data")
+        crawl({"daisy": str(tmp_path / "daisy")}, tmp_path / "data", options)
     assert "--source urls" in caught.value.hint
+    assert "\n" not in str(caught.value)
+
+
+def test_dead_hosts_of_some_pictures_are_no_missing_network(site, tmp_path, monkeypatch):
+    server = site(Openverse, {"daisy": ordinary(2)})
+    monkeypatch.setattr(server, "photo_url", lambda name: f"http://no-such-host.invalid/{name}.jpg")
+    result = crawl({"daisy": "daisy"}, tmp_path / "data", OPENVERSE)
+    assert result["classes"]["daisy"]["refused"] == {"unreachable": 2}
+
+
+@pytest.mark.parametrize(("query", "told"), [
+    ("Ada Lovelace", True), ("Émile Zola", True), ("Ludwig van Beethoven", True), ("Category:Ada_Lovelace", True),
+    ("daisy", False), ("Bellis perennis", False), ("red rose", False), ("", False), ("Category:Daisies", False),
+])  # fmt: skip
+def test_what_may_be_a_person(query, told):
+    assert crawling._may_be_a_person(query) is told
 
 
 def test_addresses_of_the_user_s_own(tmp_path, monkeypatch):
@@ -300,44 +359,76 @@ def test_second_crawl_at_once_is_refused(site, tmp_path, monkeypatch):
     assert refused == [True]
 
 
-RUN = """
-import sys
+KILLS, MANY = 10, 300
+RUN = f"""
+import os, sys
 from retrain import fetch, sources
 from retrain.options import CrawlOptions, FetchOptions
 from retrain.recipes.crawling import crawl
+
+log, read = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT), fetch._read
+
+def read_and_tell(response, url, *how):
+    body = read(response, url, *how)
+    os.write(log, (url + chr(10)).encode())
+    return body
+
+fetch._read = read_and_tell
 fetch.FetchOptions = lambda: FetchOptions(rates=((10000, 1),))
 sources.SOURCES["openverse"] = sources.SOURCES["openverse"]._replace(rates=())
-crawl({"daisy": "daisy"}, sys.argv[1], CrawlOptions(sources=("openverse",), limit=120))
+crawl({{"daisy": "daisy"}}, sys.argv[1], CrawlOptions(sources=("openverse",), limit={MANY}))
 """
 
 
 @pytest.mark.slow
-def test_ten_kills_lose_and_fetch_nothing_twice(site, tmp_path):
-    """What a kill cuts off on its way has to come again; what has reached the disk must not."""
-    server = site(Openverse, {"daisy": ordinary(120)})
-    chance, data, kills = random.Random(0), tmp_path / "data", []
-    for _ in range(10):
+def test_ten_kills_lose_nothing_and_fetch_nothing_twice_that_was_here(site, tmp_path):
+    """What a kill cuts off on its way has to come again; what has come as a whole must not."""
+    for number in range(MANY):
+        picture(f"d{number}")  # drawn now, so that the site answers at once
+    server = site(Openverse, {"daisy": ordinary(MANY)})
+    chance, data, arrived = random.Random(0), tmp_path / "data", tmp_path / "arrived"
+    command, amid = [sys.executable, "-c", RUN, str(data), str(arrived)], 0
+    for _ in range(KILLS):
         asked = len(server.paths("/photos"))
-        process = subprocess.Popen([sys.executable, "-c", RUN, str(data)])
-        while len(server.paths("/photos")) == asked:
-            time.sleep(0.01)
-        time.sleep(chance.uniform(0, 0.3))
+        process = subprocess.Popen(command)
+        while len(server.paths("/photos")) == asked and process.poll() is None:
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0, 0.2))
+        amid += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait()
-        kills.append((len(server.paths("/photos")), stored(data)))
-    subprocess.run([sys.executable, "-c", RUN, str(data)], check=True)
-    assert names_of(data) == sorted(f"d{number}" for number in range(120))
+    subprocess.run(command, check=True)
+    assert amid > KILLS / 2
+    assert names_of(data) == sorted(f"d{number}" for number in range(MANY))
     assert {row["file"] for row in rows_of(data)} == {f"daisy/{name}" for name in os.listdir(data / "daisy")}
-    assert len({len(pictures) for _, pictures in kills}) > 3  # they came at different moments
-    for fetched, pictures in kills:
-        assert not pictures & set(server.paths("/photos")[fetched:])
-    assert len(server.paths("/photos")) - 120 <= 10 * crawling.AT_ONCE
+    here = Counter(url for url in arrived.read_text().split() if "/photos/" in url)
+    assert max(here.values()) == 1
+    assert len(server.paths("/photos")) - MANY <= KILLS * retrain.fetch.CONNECTIONS
 
 
-def stored(data):
-    """Addresses of the pictures that are whole on the disk."""
-    keys = {hashlib.sha256(f"openverse/d{number}".encode()).hexdigest()[:32]: number for number in range(120)}
-    waiting = {f"/photos/d{keys[path.name]}.jpg" for path in (data / ".retrain-crawl").glob("*") if path.name in keys}
-    manifest = data / "manifest.jsonl"
-    lines = manifest.read_text().splitlines(keepends=True) if manifest.exists() else []
-    return waiting | {f"/photos/{json.loads(line)['id']}.jpg" for line in lines if line.endswith("\n")}
+@pytest.mark.parametrize("length", ["whole", "short", "untold"])
+def test_download_that_a_kill_has_interrupted_is_taken_if_it_is_whole(site, tmp_path, length):
+    server = site(Openverse, {"daisy": ordinary(2)})
+    own, content = tmp_path / "data" / ".retrain-crawl", picture("d0")
+    own.mkdir(parents=True)
+    name = hashlib.sha256(b"openverse/d0").hexdigest()[:32]
+    told = f".{len(content)}" if length != "untold" else ".None"
+    (own / f"{name}{told}.part").write_bytes(content[:-1] if length == "short" else content)
+    crawl({"daisy": "daisy"}, tmp_path / "data", OPENVERSE)
+    assert Counter(server.paths("/photos"))["/photos/d0.jpg"] == (0 if length == "whole" else 1)
+    assert names_of(tmp_path / "data") == ["d0", "d1"]
+    assert not list(own.glob("*.part"))
+
+
+def test_full_disk_is_told_as_such(site, tmp_path, monkeypatch):
+    site(Openverse, {"daisy": ordinary(2)})
+    real = open
+
+    def full(path, *how):
+        if str(path).endswith(".part") and how == ("wb",):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, *how)
+
+    monkeypatch.setattr(crawling, "open", full, raising=False)
+    with pytest.raises(RetrainError, match="No space left"):
+        crawl({"daisy": "daisy"}, tmp_path / "data", OPENVERSE)

@@ -41,6 +41,7 @@ retrain() {
   retrain crawl daisy --out flowers
   run ! has '--network none'
   has --env RETRAIN_FLICKR_KEY
+  has --env RETRAIN_BING_URL
   run ! grep -q sesame "$RECORD"
   mounted "rw $here/flowers" "rw $HOME/.cache/retrain" "ro $HOME/.config/retrain" "ro $here/tf_files"
   : >daisies.txt

@@ -88,6 +88,15 @@ setup() {
   nothing_named_pwned
 }
 
+@test "make odd splits paths at commas alone" {
+  make -s -C "$project" odd PATHS='my photos,*,$(touch pwned).jpg' LABEL='-red rose' ARGS='--json'
+  called_with odd '--label=-red rose' --json -- 'my photos' '*' '$(touch pwned).jpg'
+  make -s -C "$project" odd PATHS='~/holiday'
+  called_with odd -- "$HOME/holiday"
+  run ! make -s -C "$project" odd
+  nothing_named_pwned
+}
+
 @test "odd.sh takes a file, a folder or a link that leads nowhere for a picture" {
   mkdir holiday
   ln -s nowhere dangling.jpg

@@ -1,9 +1,10 @@
 import importlib
+import sys
 from itertools import islice
 from pathlib import Path
 
 import pytest
-from image_sites import BY, Flickr, INaturalist, Openverse, Wikimedia
+from image_sites import BY, Bing, Flickr, Google, INaturalist, Openverse, Wikimedia
 from web import running, serving
 
 import retrain.sources
@@ -22,8 +23,7 @@ def client(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def keys(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+def keys(monkeypatch):
     monkeypatch.setenv("RETRAIN_FLICKR_KEY", "sesame")
 
 
@@ -33,7 +33,7 @@ def found(monkeypatch, client):
 
     def find(name, site, query, licence="safe", limit=None):
         monkeypatch.setenv(f"RETRAIN_{name.upper()}_URL", site.base_url)
-        monkeypatch.setitem(SOURCES, name, SOURCES[name]._replace(rates=()))
+        monkeypatch.setitem(SOURCES, name, SOURCES[name]._replace(rates=(), rates_with_key=()))
         return list(search(name, client, query, licence, limit))
 
     return find
@@ -47,7 +47,7 @@ def ids(candidates):
 
 
 def test_every_file_is_registered():
-    files = {path.stem for path in Path(retrain.sources.__file__).parent.glob("[!_]*.py")} - {"licences"}
+    files = {path.stem for path in Path(retrain.sources.__file__).parent.glob("[!_]*.py")} - {"licences", "engines"}
     assert files == set(SOURCES)
 
 
@@ -76,7 +76,7 @@ def test_answer_of_another_form_is_an_error_or_nothing(name, answer, client, mon
 
 def test_unknown_source_gets_the_nearest():
     with pytest.raises(RetrainError) as caught:
-        require_sources(["openvers"])
+        require_sources(["openvers"], "safe")
     assert "openverse" in caught.value.hint
 
 
@@ -93,7 +93,7 @@ def test_each_picture_comes_once_and_no_more_than_asked(monkeypatch, client):
 def test_key_comes_from_a_file_that_nobody_else_may_read(monkeypatch, tmp_path):
     monkeypatch.delenv("RETRAIN_FLICKR_KEY")
     with pytest.raises(RetrainError, match="wants a key"):
-        require_sources(["flickr"])
+        require_sources(["flickr"], "safe")
     path = tmp_path / "config" / "retrain" / "keys"
     path.parent.mkdir(parents=True)
     path.write_text("flickr=secret=1\n")
@@ -153,6 +153,80 @@ def test_openverse_licence_whose_address_says_otherwise_is_none(found, monkeypat
             "license_url": "https://creativecommons.org/licenses/by-nc/4.0/"
         })  # fmt: skip
         assert [candidate.licence for candidate in found("openverse", site, "daisy")] == [None]
+
+
+@pytest.fixture
+def openverse_key(monkeypatch):
+    monkeypatch.setenv("RETRAIN_OPENVERSE_KEY", "me:open sesame")
+
+
+MANY = {"daisy": [(f"d{number}", "by") for number in range(130)]}
+
+
+def test_openverse_key_brings_a_token_and_larger_pages(found, openverse_key):
+    with running(Openverse(MANY, {"me": "open sesame"})) as site:
+        assert len(found("openverse", site, "daisy")) == 130
+        assert len(found("openverse", site, "daisy")) == 130
+        assert site.paths() == ["/v1/auth_tokens/token/", *["/v1/images/"] * 6]  # one token for both
+        assert {asked.params["page_size"] for asked in site.asked[1:]} == {"48"}
+        assert {asked.headers["authorization"] for asked in site.asked[1:]} == {"Bearer token-0"}
+
+
+def test_openverse_serves_240_with_a_key_too(found, openverse_key):
+    with running(Openverse({"daisy": [(f"d{number}", "cc0") for number in range(700)]}, {"me": "open sesame"})) as site:
+        assert len(found("openverse", site, "daisy")) == 700
+
+
+def test_openverse_token_that_is_over_is_exchanged_anew(found, openverse_key, monkeypatch):
+    with running(Openverse(MANY, {"me": "open sesame"})) as site:
+        search_all = site.search
+
+        def forget(handler, asked):
+            if asked.params["page"] == "2" and len(site.tokens) == 1:
+                site.tokens = ["of somebody else"]
+            search_all(handler, asked)
+
+        site.routes[site.path] = forget
+        assert len(found("openverse", site, "daisy")) == 130
+        assert len(site.paths("/v1/auth_tokens")) == 2
+
+
+def test_openverse_token_is_not_used_past_its_time(found, openverse_key):
+    with running(Openverse(MANY, {"me": "open sesame"}, lifetime=1)) as site:
+        assert len(found("openverse", site, "daisy")) == 130
+        assert len(site.paths("/v1/auth_tokens")) == 3
+
+
+@pytest.mark.parametrize("trouble", ["key", "token"])
+def test_openverse_key_that_is_refused_is_told_without_it(found, openverse_key, trouble):
+    with running(Openverse(MANY, {"me": "another" if trouble == "key" else "open sesame"})) as site:
+        if trouble == "token":
+            site.exchange = None
+            site.routes["/v1/auth_tokens/token/"] = lambda handler, _: handler.answer(
+                {"access_token": "stale", "expires_in": 36000}
+            )
+        with pytest.raises(FetchError, match="does not take your key") as caught:
+            found("openverse", site, "daisy")
+        assert caught.value.reason == "refused_key"
+        assert len(site.asked) == (1 if trouble == "key" else 4)
+    assert "sesame" not in f"{caught.value}{caught.value.hint}{caught.value.__cause__}"
+
+
+def test_openverse_key_of_another_form_is_an_error_and_nothing_is_asked(found, monkeypatch):
+    monkeypatch.setenv("RETRAIN_OPENVERSE_KEY", "open-sesame")
+    with running(Openverse(MANY)) as site:
+        with pytest.raises(RetrainError, match="ID:SECRET") as caught:
+            found("openverse", site, "daisy")
+        assert not site.asked
+    assert "sesame" not in f"{caught.value}{caught.value.hint}"
+
+
+def test_key_of_openverse_allows_more_requests(client, monkeypatch, openverse_key):
+    few, many = ((1, 60.0),), ((1000, 1.0),)
+    monkeypatch.setitem(SOURCES, "openverse", SOURCES["openverse"]._replace(rates=few, rates_with_key=many))
+    with running(Openverse(MANY, {"me": "open sesame"})) as site:
+        monkeypatch.setenv("RETRAIN_OPENVERSE_URL", site.base_url)
+        assert len(list(search("openverse", client, "daisy", "safe"))) == 130
 
 
 # Wikimedia
@@ -260,6 +334,15 @@ def test_flickr_error_tells_no_key(found):
     assert "sesame" not in f"{caught.value}{caught.value.hint}"
 
 
+def test_flickr_error_tells_no_key_where_the_answer_does(found):
+    message = {"stat": "fail", "code": 100, "message": "Invalid API Key (sesame)"}
+    with serving({"": lambda handler, _: handler.answer(message)}) as server:
+        server.base_url = server.url
+        with pytest.raises(FetchError, match="Invalid API Key") as caught:
+            found("flickr", server, "daisy")
+    assert "sesame" not in f"{caught.value}{caught.value.hint}"
+
+
 # Lists of addresses
 
 
@@ -277,3 +360,57 @@ def test_list_of_addresses(client, tmp_path, monkeypatch):
 def test_missing_list_is_an_error(client):
     with pytest.raises(RetrainError, match="there is no file"):
         list(search("urls", client, "nowhere", "safe"))
+
+
+# Search engines
+
+
+def test_google_takes_addresses_from_the_scripts_and_no_copies_of_its_own(found):
+    names = [f"g{number}" for number in range(7)]
+    with running(Google({"red daisy": names})) as site:
+        candidates = found("google", site, "red daisy", "any")
+        assert [asked.params["start"] for asked in site.asked] == ["0", "100"]
+    assert [candidate.image_url for candidate in candidates] == [f"{site.photo_url(name)}?a=1&b=é" for name in names]
+    assert {(candidate.licence, candidate.creator) for candidate in candidates} == {(None, None)}
+
+
+def test_google_pages_to_the_last(found):
+    with running(Google({"daisy": [f"g{number}" for number in range(250)]})) as site:
+        assert len(found("google", site, "daisy", "any")) == 250
+        assert len(site.asked) == 4
+
+
+def test_google_that_asks_for_a_human_is_not_asked_again(found):
+    with running(Google({"daisy": ["g"]}, walled=True)) as site:
+        with pytest.raises(FetchError, match="busy"):
+            found("google", site, "daisy", "any")
+        assert site.paths() == ["/search", "/sorry/index"]
+
+
+@pytest.mark.parametrize("kind", [Google, Bing])
+def test_engine_s_page_without_results_is_an_error(found, kind):
+    with running(kind({})) as site, pytest.raises(FetchError, match="made for browsers alone"):
+        found(kind.__name__.lower(), site, "daisy", "any")
+
+
+def test_bing_tells_address_and_page_and_ends_where_pages_repeat(found):
+    with running(Bing({"cats & dogs #1": [f"b{number}" for number in range(90)]})) as site:
+        candidates = found("bing", site, "cats & dogs #1", "any")
+        assert len(candidates) == 90
+        assert len(site.asked) == 5
+    assert candidates[0].image_url == f"{site.photo_url('b0')}?width=1&x=.jpg"
+    assert candidates[0].landing_url == "https://photos.example/b0"
+
+
+@pytest.mark.parametrize("name", ["google", "bing"])
+def test_engine_wants_any_licence_and_its_package(name, monkeypatch):
+    require_sources([name], "any")
+    for licence in ("safe", "commercial"):
+        with pytest.raises(RetrainError, match="tells no licences") as caught:
+            require_sources([name], licence)
+        assert "--license any" in caught.value.hint
+    monkeypatch.setitem(sys.modules, "icrawler", None)
+    monkeypatch.setattr(retrain.sources, "find_spec", lambda _name: None)
+    with pytest.raises(RetrainError, match="icrawler") as caught:
+        require_sources([name], "any")
+    assert "pip install icrawler" in caught.value.hint
