@@ -13,8 +13,8 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 TRAINING = scikit-learn scipy joblib narwhals threadpoolctl cleanlab pandas python-dateutil termcolor tzdata
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-full setup-dev crawl learn train guess sort explain odd evaluate report clean demo doctor image image-gpu \
-	test test-image lint format bench fuzz docs lock
+.PHONY: help setup setup-full setup-dev crawl learn train guess imagenet sort explain odd evaluate report clean demo doctor \
+	image image-gpu test test-image lint format bench fuzz docs lock
 
 help:
 	@awk -F ': .*## ' '/^[a-z-]+: .*## / { match($$2, /^([A-Z]+=[a-z,]+ )*/); \
@@ -40,6 +40,9 @@ train: ## DATA=folder Teach a model its categories, one folder a class
 
 guess: ## IMAGE=file Say what is on it
 	@$(call need,IMAGE)scripts/retrain.sh guess $(ARGS) -- "$$IMAGE"
+
+imagenet: ## IMAGE=file Say which of 1,000 common things is on it, without training
+	@$(call need,IMAGE)scripts/retrain.sh imagenet $(ARGS) -- "$$IMAGE"
 
 sort: ## SRC=folder DST=folder Copy its pictures, sorted by what is on them
 	@$(call need,SRC DST)scripts/retrain.sh sort $(ARGS) -- "$$SRC" "$$DST"

@@ -8,7 +8,6 @@ in more than 62 of 100 sets.  Without losing far ones the best gains 3, at ten t
 """
 
 import os
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from benchmarks.common import seconds_of
 from benchmarks.generic_means import halves
 from retrain import Classifier, OddOptions, TrainOptions, find_odd_one_out, train
 from retrain.backbones import find_spec, generic_mean, load_backbone
-from retrain.backbones.weights import read_pth
+from retrain.backbones.weights import read_weights
 from retrain.bottlenecks import Store, embed_files
 from retrain.dataset import find_dataset
 from retrain.head import normalize
@@ -246,7 +245,7 @@ def _left_out_mahalanobis(rows, sets):
 def _weights():
     """Weights float32 (1000, D) of the ImageNet classifier over the fast backbone, without their mean."""
     spec = find_spec(BACKBONES[FAST])
-    tensors = read_pth(Path(str(resources.files(spec.weights_package))) / "models" / spec.weights_file)
+    tensors = read_weights(spec)
     return tensors["_fc.weight"] - tensors["_fc.weight"].mean(axis=0)
 
 

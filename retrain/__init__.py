@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 # The public verbs, fetched on first use: importing retrain must cost nothing.
 _HOMES = {
     "Classifier": "retrain.classifier",
+    "ImageNetClassifier": "retrain.imagenet",
     "RetrainError": "retrain.errors",
     "TrainOptions": "retrain.options",
     "TrustOptions": "retrain.options",

@@ -71,6 +71,12 @@ class GuessOptions(TrustOptions):
 
 
 @dataclass(frozen=True)
+class ImageNetOptions:
+    top: int = 5  # labels shown, as text and as JSON
+    threshold: float = 0.0  # below this confidence a picture is unknown
+
+
+@dataclass(frozen=True)
 class EvaluateOptions(TrustOptions):
     model_dir: str | Path | None = None
     only: tuple[str, ...] = ()

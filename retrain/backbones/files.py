@@ -27,11 +27,18 @@ def cache_folder():
 def litert_file(spec):
     """Path of the LiteRT file of a spec, checked against its sha256; built with TensorFlow where there is none yet."""
     if spec.shipped_sha256:
-        path = SHIPPED / f"{spec.name}.tflite"
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != spec.shipped_sha256:
-            raise RetrainError(f"{path} is missing or damaged.", "Install retrain again.")
-        return path
+        shipped(f"{spec.name}.tflite", spec.shipped_sha256)
+        return SHIPPED / f"{spec.name}.tflite"
     return find_cached(spec) or build(spec)
+
+
+def shipped(name, sha256):
+    """Bytes of a file inside this package.  Raises RetrainError where they are others than they were made."""
+    path = SHIPPED / name
+    content = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise RetrainError(f"{path} is missing or damaged.", "Install retrain again.")
+    return content
 
 
 def generic_mean(spec):
@@ -39,10 +46,7 @@ def generic_mean(spec):
 
     `python -m benchmarks.generic_means` makes the file.
     """
-    content = (SHIPPED / GENERIC_MEANS).read_bytes() if (SHIPPED / GENERIC_MEANS).is_file() else b""
-    if hashlib.sha256(content).hexdigest() != GENERIC_MEANS_SHA256:
-        raise RetrainError(f"{SHIPPED / GENERIC_MEANS} is missing or damaged.", "Install retrain again.")
-    with np.load(io.BytesIO(content), allow_pickle=False) as means:
+    with np.load(io.BytesIO(shipped(GENERIC_MEANS, GENERIC_MEANS_SHA256)), allow_pickle=False) as means:
         return means[spec.name].astype(np.float32)
 
 

