@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from benchmarks.common import seconds_of
-from retrain.imagenet import ImageNetClassifier
+from retrain.imagenet import load_imagenet
 from retrain.metrics import wilson_interval
 
 
@@ -12,7 +12,7 @@ def measure(bench):
     folder = Path(os.environ.get("RETRAIN_TEST_DATA", "")) / "imagenet"
     if not folder.is_dir():
         return {"rows": [], "ratios": {"left out, needs RETRAIN_TEST_DATA with": "imagenet"}}
-    classifier, truth, guesses = ImageNetClassifier.load(), read_truth(folder), []
+    classifier, truth, guesses = load_imagenet(), read_truth(folder), []
     seconds = seconds_of(lambda: guesses.extend(classifier.guess_files(truth)))
     rows = [_row(top, guesses, [classifier.labels[number] for number in truth.values()]) for top in (1, 5)]
     return {"rows": rows, "ratios": {"photos/s": round(len(truth) / seconds)}}

@@ -12,7 +12,6 @@ __version__ = "0.1.0"
 # The public verbs, fetched on first use: importing retrain must cost nothing.
 _HOMES = {
     "Classifier": "retrain.classifier",
-    "ImageNetClassifier": "retrain.imagenet",
     "RetrainError": "retrain.errors",
     "TrainOptions": "retrain.options",
     "TrustOptions": "retrain.options",
@@ -24,6 +23,7 @@ _HOMES = {
     "LearnOptions": "retrain.options",
     "CleanOptions": "retrain.options",
     "CrawlOptions": "retrain.options",
+    "load_imagenet": "retrain.imagenet",
     "crawl": "retrain.recipes.crawling",
     "learn": "retrain.recipes.learning",
     "train": "retrain.recipes.training",

@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from retrain.backbones.weights import read_weights
 from retrain.classifier import Classifier
 from retrain.head import Head
 from retrain.model import Model
-from retrain.options import TrustOptions
+from retrain.options import ImageNetOptions, TrustOptions
 
 BACKBONE = "efficientnet-lite2"  # the more accurate of the two shipped ones
 HEAD_FILE = "imagenet-head.npz"
@@ -20,21 +21,20 @@ HEAD_SHA256 = "053e84e905b2112162bc98f336355fdce40b5e4206fb51805bd066fba15c436d"
 
 
 class ImageNetClassifier(Classifier):
-    """The network's own classifier over the 1,000 classes of ImageNet (ILSVRC 2012); nothing has to be trained."""
-
-    @classmethod
-    def load(cls, threshold=0.0):
-        """ImageNetClassifier that calls a picture unknown below that confidence.  Raises RetrainError."""
-        content = shipped(HEAD_FILE, HEAD_SHA256)
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            weights = arrays["weights"] * arrays["scales"][:, None]
-            head, names = Head(weights, arrays["intercept"]), arrays["names"].tobytes().decode().split("\n")
-        return cls(Model(names, [load_backbone(BACKBONE)], head), TrustOptions(threshold=threshold))
+    """The network's own classifier over the 1,000 classes of ImageNet (ILSVRC 2012)."""
 
     def embed(self, image):
         """Embedding float32 (1, D) of a decoded picture, of its own length: so the published head has learned it."""
         (backbone,) = self.model.backbones
         return backbone.embed(backbone.to_input(image)[None])
+
+
+def load_imagenet(threshold=ImageNetOptions.threshold):
+    """Classifier of the 1,000 classes, which calls a picture unknown below that confidence.  Raises RetrainError."""
+    with np.load(io.BytesIO(shipped(HEAD_FILE, HEAD_SHA256)), allow_pickle=False) as arrays:
+        head = Head(arrays["weights"] * arrays["scales"][:, None], arrays["intercept"])
+        names = arrays["names"].tobytes().decode().split("\n")
+    return ImageNetClassifier(Model(names, [load_backbone(BACKBONE)], head), TrustOptions(threshold=threshold))
 
 
 def pack_head(weights, intercept, names):
@@ -77,8 +77,9 @@ def read_names():
 
 
 def main():
-    content = pack_head(*published_head(), read_names())
-    (SHIPPED / HEAD_FILE).write_bytes(content)
+    weights, intercept = published_head()
+    content = pack_head(weights, intercept, read_names())
+    Path(str(SHIPPED), HEAD_FILE).write_bytes(content)
     print(hashlib.sha256(content).hexdigest())
 
 

@@ -9,7 +9,7 @@ import pytest
 from retrain import imagenet
 from retrain.backbones.files import shipped
 from retrain.errors import RetrainError
-from retrain.imagenet import HEAD_FILE, HEAD_SHA256, ImageNetClassifier, pack_head, published_head, read_names
+from retrain.imagenet import HEAD_FILE, HEAD_SHA256, load_imagenet, pack_head, published_head, read_names
 from retrain.images import decode, read
 from retrain.metrics import softmax
 
@@ -20,7 +20,7 @@ needs_weights = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def classifier():
-    return ImageNetClassifier.load()
+    return load_imagenet()
 
 
 @needs_weights
@@ -63,7 +63,7 @@ def test_scores_of_a_picture_sum_to_one(classifier, picture):
 
 
 def test_picture_below_the_threshold_is_unknown(picture):
-    (guess,) = ImageNetClassifier.load(threshold=0.999).guess([picture])
+    (guess,) = load_imagenet(threshold=0.999).guess([picture])
     assert guess.unknown
     assert guess.label
 
@@ -71,7 +71,7 @@ def test_picture_below_the_threshold_is_unknown(picture):
 def test_damaged_head_is_a_clear_error(monkeypatch):
     monkeypatch.setattr(imagenet, "HEAD_SHA256", "0" * 64)
     with pytest.raises(RetrainError, match=r"imagenet-head\.npz is missing or damaged"):
-        ImageNetClassifier.load()
+        load_imagenet()
 
 
 def test_head_takes_little_room():

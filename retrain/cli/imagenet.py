@@ -4,7 +4,7 @@ import click
 
 from retrain.cli.guess import print_guesses
 from retrain.cli.shared import AS_JSON
-from retrain.imagenet import ImageNetClassifier
+from retrain.imagenet import load_imagenet
 from retrain.options import ImageNetOptions
 
 
@@ -25,4 +25,4 @@ def command(paths, top, threshold, as_json):
     retrain imagenet picture.jpg
     retrain imagenet --json --top 1 holiday
     """
-    print_guesses(ImageNetClassifier.load(threshold), paths, top, as_json)
+    print_guesses(load_imagenet(threshold), paths, top, as_json)
