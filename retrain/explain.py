@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 from retrain.backbones import find_spec
+from retrain.errors import RetrainError
 
 HEAT_OPACITY = 0.75  # of the hottest place
 LEVELS = 256  # of heat, as Otsu's histogram counts them
@@ -22,10 +23,16 @@ def needs_tensorflow(model):
 
 
 def require_maps(model):
-    """Raise RetrainError where the maps of a model need TensorFlow, which is not installed."""
+    """Raise RetrainError where a model can have no maps, or they need TensorFlow, which is not installed."""
     if needs_tensorflow(model):
         from retrain.tf import require
 
+        for backbone in model.backbones:
+            if not backbone.has_feature_map and not backbone.spec.weights_package:
+                raise RetrainError(
+                    f"{backbone.spec.name} gives no feature map, and its gradient needs the network it was made from.",
+                    "Heat maps need a network that ends in the mean of a feature map, or a registered one.",
+                )
         require()
 
 

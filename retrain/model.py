@@ -25,7 +25,8 @@ MANIFEST = "model.json"
 HEAD_FILE = "head.npz"
 TRUST_FILE = "trust.npz"
 REPORT = "report.html"
-OURS = re.compile(r"model\.json|head\.npz|trust\.npz|report\.html|backbone\d*\.tflite")  # all that a model folder needs
+# All that a model folder needs.
+OURS = re.compile(r"model\.json|head\.npz|trust\.npz|report\.html|backbone\d*\.(tflite|pb)")
 
 
 @dataclass
@@ -191,7 +192,7 @@ def _write_files(model, folder, report):
     files = {HEAD_FILE: _packed(vars(model.head)), TRUST_FILE: _packed(_trust(model))}
     entries = []
     for number, backbone in enumerate(model.backbones):
-        name = f"backbone{number or ''}.tflite"
+        name = f"backbone{number or ''}{backbone.suffix}"
         files[name] = backbone.content
         entries.append({"file": name, "spec": vars(backbone.spec)})
     manifest = {

@@ -33,7 +33,7 @@ def mapless():
     model = model_of(LITES[0])
     (backbone,) = model.backbones
     backbone._run(np.zeros((224, 224, 3), np.uint8))
-    del backbone._thread.outputs[FEATURE_MAP]
+    del backbone._thread.network.outputs[FEATURE_MAP]
     return model
 
 

@@ -1,7 +1,8 @@
-"""Where a backbone's LiteRT file is: in this package, in the container image, or built once into the user's cache."""
+"""Where a backbone's file is: in this package, in the container image, or built once into the user's cache."""
 
 import hashlib
 import io
+import re
 import sys
 import tempfile
 from contextlib import suppress
@@ -24,8 +25,11 @@ def cache_folder():
     return user_cache_path("retrain", appauthor=False) / "backbones"
 
 
-def litert_file(spec):
-    """Path of the LiteRT file of a spec, checked against its sha256; built with TensorFlow where there is none yet."""
+def network_file(spec):
+    """Path of the file of a spec, checked against its sha256; built with TensorFlow where there is none yet.
+
+    Its name ends in .tflite, or in .pb where the network cannot be converted to LiteRT.
+    """
     if spec.shipped_sha256:
         shipped(f"{spec.name}.tflite", spec.shipped_sha256)
         return SHIPPED / f"{spec.name}.tflite"
@@ -53,18 +57,22 @@ def generic_mean(spec):
 def find_cached(spec):
     """Path of the built file, or None.  Each carries a prefix of its own sha256 in its name."""
     for folder in (INSTALLED, cache_folder()):
-        for path in sorted(folder.glob(f"{_stem(spec)}.*.tflite")):
+        for path in sorted(folder.glob(f"{_stem(spec)}.*")):
             with suppress(OSError):
-                if path.name == _cached_name(spec, path.read_bytes()):
+                if path.name == _cached_name(spec, path.read_bytes(), path.suffix):
                     return path
     return None
 
 
 def build(spec):
-    """Build the LiteRT file from the published weights into the cache.  Raises RetrainError without TensorFlow."""
-    from retrain.tf import convert_to_litert
+    """Build the file from the published weights into the cache.  Raises RetrainError without TensorFlow."""
+    from retrain.tf import convert_published
 
-    content = convert_to_litert(spec)
+    return keep(spec, *convert_published(spec))
+
+
+def keep(spec, content, suffix=".tflite"):
+    """Write what was built into the cache.  Returns its path."""
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +80,7 @@ def build(spec):
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             path = Path(scratch) / "new"
             path.write_bytes(content)
-            return path.rename(folder / _cached_name(spec, content))
+            return path.rename(folder / _cached_name(spec, content, suffix))
     except OSError as error:
         raise RetrainError(
             f"cannot write to the cache folder {folder}: {error.strerror}.", "Set XDG_CACHE_HOME to a writable folder."
@@ -80,8 +88,9 @@ def build(spec):
 
 
 def _stem(spec):
-    return f"{spec.name}-{Path(spec.weights_file).stem.rpartition('-')[2]}-v{BUILD_VERSION}"
+    weights = spec.source_sha256[:16] or Path(spec.weights_file).stem.rpartition("-")[2]
+    return f"{re.sub(r'[^A-Za-z0-9.=-]+', '-', spec.name)}-{weights}-v{BUILD_VERSION}"
 
 
-def _cached_name(spec, content):
-    return f"{_stem(spec)}.{hashlib.sha256(content).hexdigest()[:16]}.tflite"
+def _cached_name(spec, content, suffix):
+    return f"{_stem(spec)}.{hashlib.sha256(content).hexdigest()[:16]}{suffix}"

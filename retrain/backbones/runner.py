@@ -1,4 +1,4 @@
-"""Run a backbone's LiteRT file on the CPU."""
+"""Run a backbone's file on the CPU: by LiteRT, or by TensorFlow where it cannot be converted."""
 
 import hashlib
 import os
@@ -8,27 +8,20 @@ from functools import cached_property
 
 import numpy as np
 
-from retrain.backbones.files import litert_file
-from retrain.backbones.registry import find_spec
 from retrain.errors import RetrainError
 from retrain.images import DECODER_VERSION, to_input
 
 POOLED, FEATURE_MAP = 2, 4  # dimensions of the two outputs of every network
+SUFFIXES = {"litert": ".tflite", "tensorflow": ".pb"}  # of the file, by runtime
 
 _loading = threading.Lock()
-
-
-def load_backbone(name):
-    """Backbone of that registered name, its file shipped, cached or built now."""
-    spec = find_spec(name)
-    return Backbone(spec, litert_file(spec).read_bytes())
 
 
 class Backbone:
     """A network ready to run.  Any number of threads may call it, each on an interpreter of its own."""
 
     def __init__(self, spec, content):
-        """content: bytes of the LiteRT file."""
+        """content: bytes of the file."""
         self.spec, self.content = spec, content
         self._thread = threading.local()
 
@@ -39,7 +32,13 @@ class Backbone:
     @cached_property
     def fingerprint(self):
         """Equal for two backbones only where the same file gives the same embedding."""
-        return f"{self.spec.name}:{self.sha256[:16]}:{self.spec.preprocessing}:decoder{DECODER_VERSION}"
+        origin = self.spec.source_sha256 or self.spec.name
+        return f"{origin}:{self.sha256[:16]}:{self.spec.preprocessing}:decoder{DECODER_VERSION}"
+
+    @property
+    def suffix(self):
+        """Of the file's name: it tells what runs it."""
+        return SUFFIXES[self.spec.runtime]
 
     def to_input(self, image):
         """uint8 (image_size, image_size, 3) of a decoded picture."""
@@ -60,49 +59,83 @@ class Backbone:
     @property
     def has_feature_map(self):
         """Whether `look` gives a feature map."""
-        return FEATURE_MAP in self._ready().outputs
+        return FEATURE_MAP in self._ready().sizes
 
     def _run(self, image, *dimensions):
         """The outputs of so many dimensions for one picture, each without its first; None for what there is not."""
-        ready = self._ready()
-        interpreter, entry = ready.interpreter, ready.entry
-        if entry["dtype"] != np.uint8:
+        network = self._ready()
+        if network.dtype == np.float32:
             image = (image.astype(np.float32) - np.float32(self.spec.mean)) / np.float32(self.spec.scale)
-        interpreter.set_tensor(entry["index"], image[None])
-        interpreter.invoke()
-        # The map is fifty times as large as the vector: it is copied only where it is wanted.
-        outputs = map(ready.outputs.get, dimensions)
-        return [None if output is None else interpreter.get_tensor(output)[0] for output in outputs]
+        elif network.dtype == np.int8:
+            image = (image.astype(np.int16) - 128).astype(np.int8)
+        return network.run(image[None], dimensions)
 
     def _ready(self):
-        """This thread's interpreter, its entry, and its outputs: {dimensions: index}."""
-        if not hasattr(self._thread, "interpreter"):
-            interpreter = _interpreter(self.content, self.spec)
-            self._thread.entry = interpreter.get_input_details()[0]
-            outputs = interpreter.get_output_details()
-            self._thread.outputs = {len(output["shape"]): output["index"] for output in outputs}
-            self._thread.interpreter = interpreter
-        return self._thread
+        """This thread's network."""
+        if not hasattr(self._thread, "network"):
+            self._thread.network = open_network(self.spec, self.content)
+            if self._thread.network.shape != (1, self.spec.image_size, self.spec.image_size, 3):
+                del self._thread.network
+                raise _does_not_run(self.spec, "it takes pictures of another size")
+        return self._thread.network
 
 
-def _interpreter(content, spec):
-    from ai_edge_litert.interpreter import Interpreter
+def open_network(spec, content):
+    """What runs that content: an object with `shape` and `dtype` of its input, `sizes` {dimensions: numbers in the last
+    of them} of its outputs, and `run`.  Raises RetrainError where it does not run."""
+    if spec.runtime == "tensorflow":
+        from retrain.tf import open_graph
 
+        return open_graph(spec, content)
     try:
-        with _loading, _no_chatter():
-            # One thread each: pictures side by side use the cores better than one picture on all of them.
-            interpreter = Interpreter(model_content=content, num_threads=1)
-            interpreter.allocate_tensors()
-        if interpreter.get_input_details()[0]["shape"].tolist() != [1, spec.image_size, spec.image_size, 3]:
-            raise ValueError("it takes pictures of another size")
+        return LiteRTNetwork(content)
     except (ValueError, RuntimeError) as error:
-        raise RetrainError(f"the file of backbone {spec.name} does not run: {error}.", "Train again.") from error
-    return interpreter
+        raise _does_not_run(spec, error) from error
+
+
+def _does_not_run(spec, reason):
+    return RetrainError(f"the file of backbone {spec.name} does not run: {reason}.", "Train again.")
+
+
+class LiteRTNetwork:
+    """An interpreter, for one thread."""
+
+    def __init__(self, content):
+        from ai_edge_litert.interpreter import Interpreter
+
+        with _loading, no_chatter():
+            # One thread each: pictures side by side use the cores better than one picture on all of them.
+            self._interpreter = Interpreter(model_content=content, num_threads=1)
+            self._interpreter.allocate_tensors()
+        entries = self._interpreter.get_input_details()
+        if len(entries) != 1:
+            raise ValueError(f"it takes {len(entries)} inputs")
+        self._entry = entries[0]
+        self.shape, self.dtype = tuple(self._entry["shape"].tolist()), self._entry["dtype"]
+        self.outputs = {len(output["shape"]): output for output in self._interpreter.get_output_details()}
+
+    @property
+    def sizes(self):
+        return {dimensions: int(output["shape"][-1]) for dimensions, output in self.outputs.items()}
+
+    def run(self, images, dimensions):
+        """images: (1, H, W, 3).  Returns the outputs of so many dimensions, each without its first, or None."""
+        self._interpreter.set_tensor(self._entry["index"], images)
+        self._interpreter.invoke()
+        # The map is fifty times as large as the vector: it is copied only where it is wanted.
+        return [None if output is None else self._read(output) for output in map(self.outputs.get, dimensions)]
+
+    def _read(self, output):
+        values = self._interpreter.get_tensor(output["index"])[0]
+        if output["dtype"] == np.float32:
+            return values
+        scale, zero = output["quantization"]
+        return (values.astype(np.float32) - np.float32(zero)) * np.float32(scale)
 
 
 @contextmanager
-def _no_chatter():
-    # LiteRT announces its CPU delegate on stderr from C++, with no switch to turn that off.
+def no_chatter():
+    """Keep off stderr what C++ says there without a switch, such as LiteRT of its CPU delegate."""
     stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)

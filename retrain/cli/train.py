@@ -17,7 +17,10 @@ WEAKEST = 12  # classes listed where there are more
     "--quality", type=click.Choice(list(QUALITIES)), default=TrainOptions.quality, show_default=True,
     help="fast: one backbone. good: two side by side, about three times the time.",
 )  # fmt: skip
-@click.option("--backbone", metavar="NAME[+NAME]", help="Instead of a quality; retrain backbones lists them.")
+@click.option(
+    "--backbone", metavar="NAME[+NAME]",
+    help="Instead of a quality; retrain backbones lists them, and says how to bring your own.",
+)  # fmt: skip
 @data_options
 @click.option(
     "--seed", type=int, default=TrainOptions.seed, show_default=True, help="Deals the folds of cross-validation."

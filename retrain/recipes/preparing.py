@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrain.backbones import Backbone, load_backbone
+from retrain.backbones import Backbone, load_backbone, names_of
 from retrain.bottlenecks import Kind, Store, embed_files
 from retrain.dataset import (
     NOHASH,
@@ -58,7 +58,7 @@ def prepare(data, backbone, options, store_path):
     require_known("balance", options.balance, BALANCES)
     dataset = find_dataset(data, options.only)
     require_classes(dataset, data)
-    backbones = [load_backbone(name) for name in backbone.split("+")]
+    backbones = [load_backbone(name) for name in names_of(backbone)]
     with Store(store_path) as store:
         sizes = [SIZE] if any(options.min_size) else []
         embedded = embed_files(dataset.paths, backbones, store, sizes)

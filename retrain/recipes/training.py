@@ -56,6 +56,7 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
     check_writable(model_dir)
     name, kept = options.backbone or _backbone_of(options.quality), store_path(model_dir)
     prepared = prepare(data, name, options, kept)
+    _tell_heavy(prepared.backbones)
     fitted = _fit(prepared, options)
     model, dataset = fitted.model, prepared.dataset
     told, evidence = judge(prepared, fitted, options)
@@ -68,7 +69,8 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
         "skipped": skipped_rows(prepared),
         "computed": prepared.computed,
         "quality": options.quality,
-        "backbone": name,
+        "backbone": "+".join(backbone.spec.name for backbone in prepared.backbones),
+        "needs_tensorflow": any(backbone.spec.runtime == "tensorflow" for backbone in prepared.backbones),
         "model_dir": str(model_dir),
     }
     model.info = _info(result, evidence.measures, prepared, fitted.search, options)
@@ -77,6 +79,15 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
     _write_legacy_labels(dataset.classes, kept.with_name("retrained_labels.txt"))
     result["seconds"] = round(time.perf_counter() - start, 3)
     return result
+
+
+def _tell_heavy(backbones):
+    for backbone in backbones:
+        if backbone.spec.runtime == "tensorflow":
+            log.warning(
+                "%s cannot be converted to LiteRT: training is slow, and guessing with this model needs TensorFlow.",
+                backbone.spec.name,
+            )
 
 
 def _fit(prepared, options):
@@ -174,11 +185,17 @@ def _info(result, measures, prepared, search, options):
         "left_out": prepared.left_out,
         "head": {"kind": "multinomial logistic regression", "C": search.C},
         "data_sha256": data_hash.hexdigest(),
-        "options": {key: value for key, value in asdict(options).items() if key != "model_dir"},
+        "options": _without_paths(options, result),
         "quality": result["quality"],
         "backbone": result["backbone"],
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
     }
+
+
+def _without_paths(options, result):
+    """The options for `model.json`, which may be handed on: where things lie on this machine is nobody's business."""
+    kept = {key: value for key, value in asdict(options).items() if key != "model_dir"}
+    return kept | {"backbone": options.backbone and result["backbone"]}
 
 
 def _write_legacy_labels(classes, path):

@@ -6,12 +6,28 @@ import os
 from retrain.errors import RetrainError
 
 
-def convert_to_litert(spec):
-    """Bytes of the LiteRT file of a registered backbone, made from its published weights."""
+def convert_published(spec):
+    """(content, suffix) of the file of a registered backbone, made from its published weights; see `freezing`."""
     require()
-    from retrain.tf.convert import convert
+    from retrain.tf import convert
 
-    return convert(spec)
+    return convert.convert_published(spec)
+
+
+def convert_source(source):
+    """(content, suffix) of the file of a network that a user brings; see `freezing`."""
+    require()
+    from retrain.tf import convert
+
+    return convert.convert_source(source)
+
+
+def open_graph(spec, content):
+    """What runs a network that could not be converted to LiteRT; see `retrain.backbones.runner.open_network`."""
+    require()
+    from retrain.tf import graphs
+
+    return graphs.open_graph(spec, content)
 
 
 def gradient_map(spec, pixels, weights):

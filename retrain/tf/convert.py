@@ -9,14 +9,38 @@ from sklearn.datasets import load_sample_images
 
 from retrain.backbones.registry import BACKBONES
 from retrain.backbones.weights import read_weights
-from retrain.tf import efficientnet_lite
+from retrain.tf import applications, efficientnet_lite, sources
+from retrain.tf.freezing import to_file
 
 CALIBRATION_CROPS = 100
 
 
 def build_keras(spec):
-    """Keras model of a spec; see `efficientnet_lite.build`."""
+    """Keras model of a registered spec; see `efficientnet_lite.build` and `applications.build`."""
+    if spec.weights_package == "keras":
+        return applications.build(spec)
     return efficientnet_lite.build(spec.architecture, spec.image_size, read_weights(spec))
+
+
+def prepare(spec, images):
+    """What that model takes, of images float32 (N, H, W, 3) of 0-255."""
+    if spec.weights_package == "keras":
+        return applications.preprocess(spec, images)
+    return (images - spec.mean) / spec.scale
+
+
+def convert_published(spec):
+    """(content, suffix) of the file of a registered spec."""
+    if spec.weights_package == "keras":
+        model = build_keras(spec)
+        return to_file(lambda images: model(prepare(spec, images), training=False), spec.image_size)
+    return convert(spec), ".tflite"
+
+
+def convert_source(source):
+    """(content, suffix) of the file of a network that a user brings.  Raises RetrainError where it cannot be used."""
+    network, image_size = sources.open_source(source)
+    return to_file(network, image_size)
 
 
 def convert(spec):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from retrain.tf.convert import build_keras
+from retrain.tf.convert import build_keras, prepare
 
 
 def gradient_map(spec, pixels, weights):
@@ -17,7 +17,7 @@ def gradient_map(spec, pixels, weights):
     embedding counts as a constant there.  Selvaraju et al. 2017, arXiv:1610.02391.
     """
     model = _ending_in_map(spec)
-    images = tf.constant((pixels[None].astype(np.float32) - spec.mean) / spec.scale)
+    images = tf.constant(prepare(spec, pixels[None].astype(np.float32)))
     with tf.GradientTape() as tape:
         tape.watch(images)
         feature_map, embeddings = model(images, training=False)

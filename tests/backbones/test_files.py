@@ -9,7 +9,7 @@ import pytest
 import retrain.tf
 from retrain.backbones import BACKBONES, find_spec, generic_mean, load_backbone
 from retrain.backbones import files as backbone_files
-from retrain.backbones.files import cache_folder, find_cached, litert_file
+from retrain.backbones.files import cache_folder, find_cached, network_file
 from retrain.errors import RetrainError
 
 BUILT = find_spec("efficientnet-lite1")
@@ -23,15 +23,15 @@ def builds(monkeypatch):
 
     def convert(spec):
         asked.append(spec.name)
-        return b"a network of " + spec.name.encode() * 100_000
+        return b"a network of " + spec.name.encode() * 100_000, ".tflite"
 
-    monkeypatch.setattr(retrain.tf, "convert_to_litert", convert)
+    monkeypatch.setattr(retrain.tf, "convert_published", convert)
     return asked
 
 
 @pytest.mark.parametrize("spec", SHIPPED, ids=lambda spec: spec.name)
 def test_shipped_file_has_its_checksum(spec):
-    assert hashlib.sha256(litert_file(spec).read_bytes()).hexdigest() == spec.shipped_sha256
+    assert hashlib.sha256(network_file(spec).read_bytes()).hexdigest() == spec.shipped_sha256
 
 
 def test_two_backbones_are_shipped():
@@ -68,34 +68,34 @@ def test_damaged_generic_means_are_a_clear_error(tmp_path, monkeypatch, content)
 
 def test_built_file_is_built_once(builds):
     assert find_cached(BUILT) is None
-    first, second = litert_file(BUILT), litert_file(BUILT)
+    first, second = network_file(BUILT), network_file(BUILT)
     assert first == second == find_cached(BUILT)
     assert builds == ["efficientnet-lite1"]
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"", lambda data: b"A" + data[1:]])
 def test_damaged_cached_file_is_built_anew(builds, damage):
-    path = litert_file(BUILT)
+    path = network_file(BUILT)
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
-    assert litert_file(BUILT).read_bytes() == whole
+    assert network_file(BUILT).read_bytes() == whole
     assert len(builds) == 2
 
 
 def test_backbones_do_not_share_cached_files(builds):
-    paths = {litert_file(find_spec(name)) for name in ("efficientnet-lite1", "efficientnet-lite1-float32")}
+    paths = {network_file(find_spec(name)) for name in ("efficientnet-lite1", "efficientnet-lite1-float32")}
     assert len(paths) == 2
 
 
 def test_other_weights_or_build_version_are_built_anew(builds, monkeypatch):
-    litert_file(BUILT)
+    network_file(BUILT)
     monkeypatch.setattr(backbone_files, "BUILD_VERSION", 99)
     assert find_cached(BUILT) is None
 
 
 def test_threads_building_at_once_find_whole_files(builds):
     with ThreadPoolExecutor(8) as executor:
-        contents = set(executor.map(lambda _: litert_file(BUILT).read_bytes(), range(40)))
+        contents = set(executor.map(lambda _: network_file(BUILT).read_bytes(), range(40)))
     assert len(contents) == 1
     assert len(list(cache_folder().iterdir())) == 1
 
@@ -104,12 +104,12 @@ def test_processes_building_at_once_end_with_one_whole_file():
     code = """
 import time, retrain.tf
 from retrain.backbones import find_spec
-from retrain.backbones.files import litert_file
+from retrain.backbones.files import network_file
 def convert(spec):
     time.sleep(0.2)
-    return b"network" * 1_000_000
-retrain.tf.convert_to_litert = convert
-assert litert_file(find_spec("efficientnet-lite1")).read_bytes() == b"network" * 1_000_000
+    return b"network" * 1_000_000, ".tflite"
+retrain.tf.convert_published = convert
+assert network_file(find_spec("efficientnet-lite1")).read_bytes() == b"network" * 1_000_000
 """
     processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
@@ -122,7 +122,7 @@ def test_failed_write_leaves_nothing(builds, monkeypatch):
 
     monkeypatch.setattr(backbone_files.Path, "rename", fail)
     with pytest.raises(RetrainError, match="No space left on device") as caught:
-        litert_file(BUILT)
+        network_file(BUILT)
     assert "XDG_CACHE_HOME" in caught.value.hint
     assert list(cache_folder().iterdir()) == []
 
@@ -130,15 +130,15 @@ def test_failed_write_leaves_nothing(builds, monkeypatch):
 def test_cache_folder_that_is_a_file_is_a_clear_error(builds, tmp_path):
     (tmp_path / "cache").touch()
     with pytest.raises(RetrainError, match="cannot write to the cache folder"):
-        litert_file(BUILT)
+        network_file(BUILT)
 
 
 def test_folder_in_place_of_the_cached_file_is_a_clear_error(builds):
-    path = litert_file(BUILT)
+    path = network_file(BUILT)
     path.unlink()
     (path / "x").mkdir(parents=True)
     with pytest.raises(RetrainError, match="cannot write to the cache folder"):
-        litert_file(BUILT)
+        network_file(BUILT)
 
 
 def test_without_tensorflow_the_error_names_the_set_up(monkeypatch):

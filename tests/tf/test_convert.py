@@ -30,7 +30,7 @@ def build():
     def build(name):
         if name not in built:
             spec = find_spec(name)
-            built[name] = Backbone(spec, retrain.tf.convert_to_litert(spec))
+            built[name] = Backbone(spec, retrain.tf.convert_published(spec)[0])
         return built[name]
 
     return build
