@@ -32,13 +32,24 @@ find_image() {
   image=${RETRAIN_IMAGE:-retrain}:$stage
 }
 
-# asks_network COMMAND ARGUMENT…: whether it may crawl, which `odd` does for a label that the model does not know.
+# asks_network COMMAND ARGUMENT…: whether it may crawl, which `odd` does for a label that the model does not know, or fetch
+# the weights of a backbone.
 asks_network() {
-  local command=$1 argument
+  local command=$1 argument before=''
   shift
   case $command in
     crawl | learn) return 0 ;;
     odd) for argument; do case $argument in --) break ;; --label | --label=*) return 0 ;; esac done ;;
+    train)
+      for argument; do
+        case $before$argument in
+          --) break ;;
+          --backbone*=*keras:* | --backbone*=*hub:https://*) return 0 ;;
+        esac
+        before=
+        [ "$argument" != --backbone ] || before=--backbone=
+      done
+      ;;
   esac
   return 1
 }
@@ -167,7 +178,7 @@ add_gpu() {
 
 # add_mounts COMMAND ARGUMENT…: what is written comes first, for what is mounted already stays as it is.
 add_mounts() {
-  local command=$1 files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html='' data='' out='' lists=()
+  local command=$1 files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html='' data='' out='' backbones='' lists=()
   mounted=:
   shift
   split "$@"
@@ -189,6 +200,7 @@ add_mounts() {
     guess | explain) adds_to "$out" ;;
     clean) [ -z "$changes" ] || writes "$undo" ${paths[@]+"${paths[@]}"} ;;
     shell) writes . ;;
+    train) add_backbone_mounts ;;
   esac
   [ -z "$html" ] || { folder_of "$html" && writes "$REPLY"; }
   if [ "$command" = sort ]; then add_sort_mounts ${paths[@]+"${paths[@]}"}; else reads ${paths[@]+"${paths[@]}"}; fi
@@ -217,6 +229,8 @@ read_options() {
       --undo) undo=${2-} changes=yes ;;
       --undo=*) undo=${1#*=} ;;
       --apply) changes=yes ;;
+      --backbone) backbones=${2-} ;;
+      --backbone=*) backbones=${1#*=} ;;
       --data) data=${2-} ;;
       --data=*) data=${1#*=} ;;
       --html) html=${2-} ;;
@@ -249,6 +263,33 @@ folder_of() {
     */?*) REPLY=${1%/?*}/ ;;
     *) REPLY=./ ;;
   esac
+}
+
+# What is fetched or converted is kept for this user, in a container or not; a network of the user's own is only read.
+add_backbone_mounts() {
+  local cache=${XDG_CACHE_HOME:-${HOME-}/.cache} weights=${KERAS_HOME:-${HOME-}/.keras} place=$backbones
+  case +$backbones in *+keras:* | *+hub:* | *.keras*)
+    adds_to "$cache/retrain"
+    args+=(--env "XDG_CACHE_HOME=$cache")
+    ;;
+  esac
+  case +$backbones in *+keras:*)
+    adds_to "$weights"
+    args+=(--env "KERAS_HOME=$weights")
+    ;;
+  esac
+  while true; do
+    reads_network "$place"
+    [[ $place == *+* ]] || break
+    reads_network "${place%%+*}"
+    place=${place#*+}
+  done
+}
+
+# reads_network NAME: where it is the path of a file or folder, perhaps with options behind it.
+reads_network() {
+  local path=${1#hub:}
+  reads "${path%%,size=*}" "${path%%,pixels=*}"
 }
 
 # add_crawl_mounts FOLDER: hosts' quotas are kept for this user, in a container or not; keys go in through the environment or their file.

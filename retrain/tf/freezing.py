@@ -1,11 +1,13 @@
 """From a function to a file: LiteRT where it can be, else the frozen graph, which TensorFlow runs."""
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from retrain.backbones.runner import no_chatter
+from retrain.backbones.runner import POOLED, LiteRTNetwork, no_chatter
 from retrain.errors import RetrainError
 
+TOLERANCE = 1e-3  # of the largest number in an embedding
 PASSED_THROUGH = {"Identity", "Reshape", "Squeeze"}  # between the mean of a map and the output
 
 
@@ -13,15 +15,25 @@ def to_file(network, image_size):
     """(content, suffix): the network with its feature map where it ends in the mean of one.
 
     network: images float32 (1, H, W, 3) of 0-255 → embeddings (1, D), or a feature map (1, h, w, D), which is averaged.
-    content: bytes of a `.tflite`, or of a `.pb` (GraphDef) where LiteRT lacks an operation.
+    content: bytes of a `.tflite`, or of a `.pb` (GraphDef) where LiteRT lacks an operation or computes something else.
     """
     graph = _freeze(network, image_size)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([graph], graph)
     try:
         with no_chatter():
-            return converter.convert(), ".tflite"
-    except Exception:  # the converter raises many kinds, all of which say that it cannot
-        return graph.graph.as_graph_def().SerializeToString(deterministic=True), ".pb"
+            content = converter.convert()
+        if _computes_the_same(content, graph, image_size):
+            return content, ".tflite"
+    except Exception:  # noqa: S110 - the converter and LiteRT raise many kinds, all of which say that it cannot be
+        pass
+    return graph.graph.as_graph_def().SerializeToString(deterministic=True), ".pb"
+
+
+def _computes_the_same(content, graph, image_size):
+    noise = np.random.default_rng(0).integers(0, 256, (1, image_size, image_size, 3)).astype(np.float32)
+    (found,) = LiteRTNetwork(content).run(noise, [POOLED])
+    expected = graph(tf.constant(noise))["embeddings"][0].numpy()
+    return np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
 
 
 def _freeze(network, image_size):

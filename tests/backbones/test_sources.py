@@ -92,7 +92,7 @@ def float_file(file, monkeypatch):
     """A file that takes float32."""
 
     def pretend(network, content):
-        network.shape, network.dtype, network.outputs = (1, 8, 8, 3), np.float32, {2: {"shape": [1, 3]}}
+        network.shape, network.dtype, network.outputs = (1, 32, 32, 3), np.float32, {2: {"shape": [1, 3]}}
         network.run = lambda images, dimensions: [images[0].mean(axis=(0, 1))]
 
     monkeypatch.setattr(LiteRTNetwork, "__init__", pretend)
@@ -102,7 +102,7 @@ def float_file(file, monkeypatch):
 @pytest.mark.parametrize(("pixels", "low", "high"), [("raw", 0, 255), ("unit", 0, 1), ("tf", -1, 1)])
 def test_pixels_enter_a_float_file_as_asked(float_file, pixels, low, high):
     backbone = load_backbone(f"{float_file},pixels={pixels}")
-    images = np.stack([np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8)])
+    images = np.stack([np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)])
     assert backbone.embed(images)[:, 0] == pytest.approx([low, high])
 
 
@@ -122,11 +122,11 @@ def test_int8_pixels_are_shifted(file, monkeypatch):
     seen = []
 
     def pretend(network, content):
-        network.shape, network.dtype, network.outputs = (1, 8, 8, 3), np.int8, {2: {"shape": [1, 3]}}
+        network.shape, network.dtype, network.outputs = (1, 32, 32, 3), np.int8, {2: {"shape": [1, 3]}}
         network.run = lambda images, dimensions: [seen.append(images) or images[0, 0, 0].astype(np.float32)]
 
     monkeypatch.setattr(LiteRTNetwork, "__init__", pretend)
-    load_backbone(str(file)).embed(np.array([0, 127, 255], np.uint8) * np.ones((1, 8, 8, 1), np.uint8))
+    load_backbone(str(file)).embed(np.array([0, 127, 255], np.uint8) * np.ones((1, 32, 32, 1), np.uint8))
     assert seen[0].dtype == np.int8
     assert seen[0][0, 0, 0].tolist() == [-128, -1, 127]
 

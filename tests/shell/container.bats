@@ -218,6 +218,40 @@ retrain() {
   mounted "ro $here/holiday" "ro $here/tf_files" "ro $here/models/flowers"
 }
 
+@test "train reaches the network only for weights that come from there, and keeps them for the user" {
+  export HOME=$BATS_TEST_TMPDIR/home
+  unset XDG_CACHE_HOME KERAS_HOME
+  mkdir -p "$HOME"
+  for name in keras:MobileNetV2 efficientnet-lite0+keras:ResNet50,size=160; do
+    retrain train holiday --backbone "$name"
+    run ! has '--network none'
+    has "--env KERAS_HOME=$HOME/.keras"
+    mounted "rw $here/tf_files" "rw $HOME/.cache/retrain" "rw $HOME/.keras" "ro $here/holiday"
+  done
+  retrain train holiday --backbone=hub:https://example.org/module/1
+  run ! has '--network none'
+  mounted "rw $here/tf_files" "rw $HOME/.cache/retrain" "ro $here/holiday"
+  retrain train holiday --backbone efficientnet-lite2
+  has '--network none'
+  mounted "rw $here/tf_files" "ro $here/holiday"
+}
+
+@test "train reads a network of the user's own, without reaching the network" {
+  export HOME=$BATS_TEST_TMPDIR/home
+  unset XDG_CACHE_HOME
+  mkdir -p "$HOME" nets/module other
+  touch nets/own.keras other/own.tflite
+  retrain train holiday --backbone nets/own.keras,size=96,pixels=tf
+  has '--network none'
+  mounted "rw $here/tf_files" "rw $HOME/.cache/retrain" "ro $here/nets" "ro $here/holiday"
+  retrain train holiday --backbone hub:nets/module
+  has '--network none'
+  mounted "rw $here/tf_files" "rw $HOME/.cache/retrain" "ro $here/nets/module" "ro $here/holiday"
+  retrain train holiday --backbone efficientnet-lite0+other/own.tflite
+  has '--network none'
+  mounted "rw $here/tf_files" "ro $here/other" "ro $here/holiday"
+}
+
 @test "imagenet reads the pictures, and no model" {
   retrain imagenet holiday/1.jpg
   mounted "ro $here/holiday"

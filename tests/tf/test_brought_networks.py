@@ -446,3 +446,59 @@ def test_plus_joins_names_but_may_stand_in_a_path(tmp_path):
     path.touch()
     assert names_of(str(path)) == [str(path)]
     assert names_of(f"efficientnet-lite0+{tmp_path / 'c.keras'}") == ["efficientnet-lite0", str(tmp_path / "c.keras")]
+
+
+def to_tflite(network, custom=False, integer=False):
+    """Bytes of a Keras network as others convert it."""
+    converter = tf.lite.TFLiteConverter.from_keras_model(network)
+    converter.allow_custom_ops = custom
+    if integer:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        shades = np.linspace(0, 255, 10, dtype=np.float32)
+        converter.representative_dataset = lambda: ([np.full((1, 64, 64, 3), shade, np.float32)] for shade in shades)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    return converter.convert()
+
+
+@pytest.mark.parametrize("pixels", ["raw", "unit", "tf"])
+def test_tflite_file_of_floats_gets_the_pixels_asked_for(tmp_path, photos, pixels):
+    network = networks.small_keras()
+    (tmp_path / "own.tflite").write_bytes(to_tflite(network))
+    backbone = load_backbone(f"{tmp_path / 'own.tflite'},pixels={pixels}")
+    images = entries(backbone, photos)
+    assert is_the_same(backbone.embed(images), network(prepared(images, pixels)))
+
+
+def test_tflite_file_of_int8_gives_floats_again(tmp_path, photos):
+    network = networks.small_keras()
+    (tmp_path / "own.tflite").write_bytes(to_tflite(network, integer=True))
+    backbone = load_backbone(str(tmp_path / "own.tflite"))
+    images = entries(backbone, photos)
+    expected = np.array(network(images.astype(np.float32)))
+    assert backbone.spec.precision == "int8"
+    assert np.corrcoef(backbone.embed(images).ravel(), expected.ravel())[0, 1] > 0.98
+
+
+def test_tflite_file_with_operations_of_its_own_is_refused(tmp_path):
+    pixels = keras.Input((64, 64, 3))
+    network = keras.Model(pixels, Igamma()(networks.small_keras()(pixels)))
+    (tmp_path / "own.tflite").write_bytes(to_tflite(network, custom=True))
+    with pytest.raises(RetrainError, match="custom op: Igamma") as caught:
+        load_backbone(f"{tmp_path / 'own.tflite'},pixels=raw")
+    assert caught.value.hint == "Choose another file: only LiteRT's own operations can run."
+
+
+if find_module("tensorflow"):
+
+    class Igamma(keras.layers.Layer):
+        """An operation that LiteRT has not."""
+
+        def call(self, values):
+            return tf.math.igamma(values + 1.0, 1.0)
+
+
+def test_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch):
+    wrong = to_tflite(networks.small_keras())
+    monkeypatch.setattr(tf.lite.TFLiteConverter, "convert", lambda converter: wrong)
+    assert load_backbone(f"hub:{networks.save_reusable(tmp_path / 'module')}").suffix == ".pb"
