@@ -49,6 +49,7 @@ BUSY = 429, 500, 502, 503, 504
 OPT_OUT = {"noai", "noimageai"}  # of X-Robots-Tag: not to be learned from
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the whole IPv4 internet, as seen from IPv6 alone
 
+ANONYMOUS = "anonymous"
 REASONS = {
     "refused_address": "it does not lie on the public internet",
     "refused_scheme": "only http and https are fetched",
@@ -62,7 +63,7 @@ REASONS = {
     "quota": "what the host allows is used up",
     "opted_out": "the server asks not to learn from it (X-Robots-Tag)",
     "refused_key": "the host does not take the key",
-    "anonymous": "the host wants to know whom to write to: set RETRAIN_CONTACT=you@example.org",
+    ANONYMOUS: "the host wants to know whom to write to: set RETRAIN_CONTACT=you@example.org",
     "malformed": "the server did not answer in the agreed form",
 }
 AGAIN = "broken_off", "too_slow"  # may go better the next time

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ TRUST_FILE = "trust.npz"
 REPORT = "report.html"
 # All that a model folder needs.
 OURS = re.compile(r"model\.json|head\.npz|trust\.npz|report\.html|backbone\d*\.(tflite|pb)")
+
+_parser = threading.Lock()
 
 
 @dataclass
@@ -129,8 +132,8 @@ def _load(folder):
     home, manifest = _read_manifest(folder)
     try:
         contents = {name: _read_checked(home / name, digest) for name, digest in manifest["files"].items()}
-        with np.load(io.BytesIO(contents[HEAD_FILE]), allow_pickle=False) as arrays:
-            head = Head(arrays["weights"], arrays["intercept"])
+        arrays = _unpacked(contents[HEAD_FILE])
+        head = Head(arrays["weights"], arrays["intercept"])
         backbones = [
             Backbone(BackboneSpec(**entry["spec"]), contents[entry["file"]]) for entry in manifest["backbones"]
         ]
@@ -222,8 +225,7 @@ def _trust(model):
 
 
 def _read_trust(model, content, reject_rate):
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        arrays = dict(file)
+    arrays = _unpacked(content)
     model.learned, model.reject_rate = arrays.pop("learned"), float(reject_rate)
     model.limits = Limits(arrays.pop("confidences"), arrays.pop("scores"))
     limits = model.limits.confidences, model.limits.scores
@@ -236,6 +238,12 @@ def _read_trust(model, content, reject_rate):
         score = model.detector.scores(np.zeros_like(model.head.weights[:1]))  # fails where they do not fit together
         if score.shape != (1,) or not np.isfinite(score).all():
             raise ValueError("it cannot tell the unknown")
+
+
+def _unpacked(content):
+    # The parser of Python 3.11, which NumPy reads headers with, fails at random in threads.
+    with _parser, np.load(io.BytesIO(content), allow_pickle=False) as file:
+        return dict(file)
 
 
 def _packed(arrays):

@@ -23,35 +23,29 @@ in_two_seconds() {
   if command -v timeout >/dev/null; then timeout 2 "$@"; else perl -e 'alarm 2; exec @ARGV' "$@"; fi # macOS has perl
 }
 
-# find_image COMMAND ARGUMENT…: set `stage` to the smallest stage of the Dockerfile that can do it, and `image` to its name.
+# find_image COMMAND: set `stage` to the smallest stage of the Dockerfile that can do it, and `image` to its name.
 find_image() {
-  case $(asks_network "$@" && echo learns)$1 in
+  case $(asks_network "$1" && echo learns)$1 in
     guess | imagenet | sort | explain | report | odd) stage=guess ;;
     *) if gpu_is_offered; then stage=gpu; else stage=full; fi ;;
   esac
   image=${RETRAIN_IMAGE:-retrain}:$stage
 }
 
-# asks_network COMMAND ARGUMENT…: whether it may crawl, which `odd` does for a label that the model does not know, or fetch
-# the weights of a backbone.
+# asks_network COMMAND: whether it may crawl, which `odd` does for a label that the model does not know, or fetch the
+# weights of a backbone.  After read_options.
 asks_network() {
-  local command=$1 argument before=''
-  shift
-  case $command in
-    crawl | learn) return 0 ;;
-    odd) for argument; do case $argument in --) break ;; --label | --label=*) return 0 ;; esac done ;;
-    train)
-      for argument; do
-        case $before$argument in
-          --) break ;;
-          --backbone*=*keras:* | --backbone*=*hub:https://*) return 0 ;;
-        esac
-        before=
-        [ "$argument" != --backbone ] || before=--backbone=
-      done
-      ;;
+  case $1:+${backbones-} in
+    crawl:* | learn:* | train:*+keras:* | train:*+hub:https://*) ;;
+    odd:*) [ -n "${label-}" ] && ! knows_label ;;
+    *) return 1 ;;
   esac
-  return 1
+}
+
+# knows_label: whether the model has a class of just this name; not where it stands there in another writing.
+knows_label() {
+  sed -n '/^  "classes": \[$/,/^  \]/p' "${model:-$files/model}/model.json" 2>/dev/null |
+    grep -qxF -e "    \"$label\"" -e "    \"$label\","
 }
 
 gpu_is_offered() {
@@ -112,19 +106,22 @@ build_image() {
 
 # run_in_container COMMAND ARGUMENT…: become that command in a container.
 run_in_container() {
-  local extra debug='' args=(--rm --pull never --read-only --cap-drop ALL --security-opt no-new-privileges
+  local files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html='' data='' out='' backbones='' label=''
+  local extra debug='' lists=() args=(--rm --pull never --read-only --cap-drop ALL --security-opt no-new-privileges
     --no-healthcheck --log-driver none --env TF_FILES --env RETRAIN_PROGRAM --env NO_COLOR)
   check_names "$@"
   case $1-$# in --debug-1) ;; --debug-*) debug=$1 && shift ;; esac
-  asks_network "$@" || args+=(--network none)
-  find_image "$@"
+  split "${@:2}"
+  read_options ${options[@]+"${options[@]}"}
+  asks_network "$1" || args+=(--network none)
+  find_image "$1"
   need_image
   cd -P -- . || exit # for PWD as the kernel sees it: there it looks up relative paths
   read -ra extra <<<"${RETRAIN_DOCKER_RUN_ARGS-}"
   # Labels of SELinux stay as they are: they belong to the user's files.
   [ ! -e /sys/fs/selinux/enforce ] || args+=(--security-opt label=disable)
   add_user
-  add_mounts "$@"
+  add_mounts "$1"
   add_workdir
   add_terminal "$1"
   add_gpu
@@ -176,17 +173,14 @@ add_gpu() {
   esac
 }
 
-# add_mounts COMMAND ARGUMENT…: what is written comes first, for what is mounted already stays as it is.
+# add_mounts COMMAND: what is written comes first, for what is mounted already stays as it is.
 add_mounts() {
-  local command=$1 files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html='' data='' out='' backbones='' lists=()
+  local command=$1
   mounted=:
-  shift
-  split "$@"
-  read_options ${options[@]+"${options[@]}"}
   [ -n "$model" ] || [ ! -L "$files/model" ] || model=$files/model
   case $command-$model in
     guess-* | imagenet-* | sort-* | explain-* | report-* | crawl-*) ;;
-    odd-*) ! asks_network "$command" "$@" || learns ;;
+    odd-*) ! asks_network odd || learns ;;
     learn-*) learns ;;
     train- | export- | clean-*) adds_to "$files" ;;
     train-* | export-* | evaluate-?*) beside_model ;;
@@ -238,8 +232,13 @@ read_options() {
       --out | --explain) out=${2-} ;;
       --out=* | --explain=*) out=${1#*=} ;;
       --dry-run) dry_run=yes ;;
-      --class | --query-list) lists+=("${2#*=}") ;;
-      --class=* | --query-list=*) lists+=("${1##*=}") ;;
+      --query-list) lists+=("${2-}") ;;
+      --query-list=*) lists+=("${1#*=}") ;;
+      -c | --class | --classes) add_lists "${2-}" ;;
+      -c?*) add_lists "${1#-c}" ;;
+      --class=* | --classes=*) add_lists "${1#*=}" ;;
+      --label) label=${2-} && add_lists "$label" ;;
+      --label=*) label=${1#*=} && add_lists "$label" ;;
       -p | --prediction-path) lists+=("${2-}") ;;
       -p?*) lists+=("${1#-p}") ;;
       --prediction-path=*) lists+=("${1#*=}") ;;
@@ -247,6 +246,13 @@ read_options() {
     ! takes_value "$1" || [ $# = 1 ] || shift
     shift
   done
+}
+
+# add_lists [LABEL=]NAME,…: what may be lists of addresses.
+add_lists() {
+  local name names
+  IFS=, read -rd '' -a names <<<"${1#*=}" || :
+  for name in ${names[@]+"${names[@]}"}; do lists+=("${name%$'\n'}" "${name%$'\n'}.txt"); done
 }
 
 # Beside a model lie the embeddings, and the new model until it takes the old one's place.

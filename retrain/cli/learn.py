@@ -7,13 +7,25 @@ import click
 from retrain import progress
 from retrain.cli import program
 from retrain.cli.scores import print_threshold
-from retrain.cli.shared import AS_JSON, MODEL_DIR, accuracy_line, crawl_options, names, plain, show, show_failures
+from retrain.cli.shared import (
+    AS_JSON,
+    MODEL_DIR,
+    accuracy_line,
+    crawl_options,
+    names,
+    not_empty,
+    plain,
+    show,
+    show_failures,
+)
 from retrain.options import BALANCES, QUALITIES, LearnOptions
 
 
 @click.command("learn")
 @click.option("-c", "--classes", metavar="CLASS,…", required=True, callback=names, help="What to tell apart.")
-@click.option("-p", "--prediction-path", "folder", metavar="FOLDER", required=True, help="Pictures to guess.")
+@click.option(
+    "-p", "--prediction-path", "folder", metavar="FOLDER", required=True, callback=not_empty, help="Pictures to guess."
+)
 @click.option(
     "-t",
     "--threshold",
@@ -22,7 +34,10 @@ from retrain.options import BALANCES, QUALITIES, LearnOptions
     show_default=True,
     help="Below this confidence a picture is missed.",
 )
-@click.option("--out", metavar="FOLDER", default=LearnOptions.out, show_default=True, help="Where the results go.")
+@click.option(
+    "--out", metavar="FOLDER", default=LearnOptions.out, callback=not_empty, show_default=True,
+    help="Where the results go.",
+)  # fmt: skip
 @click.option(
     "--data", metavar="DATA", help="Folder of the classes' pictures.  [default: $TF_FILES/data, or tf_files/data]"
 )

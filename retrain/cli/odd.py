@@ -3,13 +3,13 @@
 import click
 
 from retrain import progress
-from retrain.cli.shared import AS_JSON, MODEL_DIR, crawl_options, plain, show, show_failures
+from retrain.cli.shared import AS_JSON, MODEL_DIR, crawl_options, not_empty, plain, show, show_failures
 from retrain.options import OddOptions
 
 
 @click.command("odd")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
-@click.option("--label", metavar="LABEL", help="Find what is not this.  [default: compare them]")
+@click.option("--label", metavar="LABEL", callback=not_empty, help="Find what is not this.  [default: compare them]")
 @click.option(
     "--data", metavar="DATA",
     help="Folder of the model's classes, which gets a new one.  [default: $TF_FILES/data, or tf_files/data]",
@@ -46,13 +46,15 @@ def _print(result):
     if result["by"] == "pictures of the label":
         click.echo("There is no other class to tell it from: the distance to these pictures decides.")
     for path, score in result["scores"].items():
-        guess = result["guesses"].get(path)
-        if guess:
-            label = "unknown, perhaps a " * guess["unknown"] + guess["label"]
-            click.echo(f"{plain(path)} is a {plain(label)} (score = {guess['confidence']:.5f})")
-        else:
-            click.echo(f"{plain(path)} (distance = {score:.5f})")
+        click.echo(plain(f"{path} {_what_it_is(result['guesses'].get(path), result['label'], score)}"))
     click.echo(_answer(result["odd"], result["label"]))
+
+
+def _what_it_is(guess, label, score):
+    if guess:
+        article = "unknown, perhaps a" if guess["unknown"] else "a"
+        return f"is {article} {guess['label']} (score = {guess['confidence']:.5f})"
+    return f"(distance = {score:.5f})" if label is None else f"is a {label} (score = {1 - score:.5f})"
 
 
 def _answer(odd, label):

@@ -16,6 +16,12 @@ MODEL_DIR = click.option(
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+def not_empty(_context, _parameter, value):
+    if value is not None and not value.strip():
+        raise click.BadParameter("it is empty.")
+    return value
+
+
 def names(_context, _parameter, value):
     return tuple(filter(None, map(str.strip, value.split(","))))
 

@@ -11,7 +11,6 @@ AT_ONCE downloads, is asked for again.  Nor does a picture come back that somebo
 has taken out of the folder.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -35,6 +34,7 @@ from retrain.images import ImageError, decode, read, sniff, thumbnail
 from retrain.options import CrawlOptions
 from retrain.parallel import ordered_map
 from retrain.progress import track
+from retrain.recipes.locking import locked
 from retrain.recipes.names import Names, folder_names, safe_name
 from retrain.sources import SOURCES, require_sources, search
 from retrain.sources.licences import WANTED, allows
@@ -62,7 +62,8 @@ def crawl(classes, out, options=CrawlOptions()):  # noqa: B008 - frozen
 
     classes: {label: what to search for, one or several texts}.
     Returns {"classes": {label: {"pictures", "new", "refused": {reason: count}}}, "failures": [{"source", "query",
-    "reason"}], "manifest"}.  Raises RetrainError, also where no source can be reached.
+    "reason", "kind": a key of `retrain.fetch.REASONS`}], "manifest"}.  Raises RetrainError, also where no source can be
+    reached.
     """
     require_known("licence choice", options.licence, WANTED)
     require_sources(options.sources, options.licence)
@@ -82,7 +83,10 @@ def crawl(classes, out, options=CrawlOptions()):  # noqa: B008 - frozen
             collection.write_attribution()
     if not answered:
         _require_network(failures, told)
-    rows = [{"source": source, "query": query, "reason": str(error)} for source, query, error in failures]
+    rows = [
+        {"source": source, "query": query, "reason": str(error), "kind": error.reason}
+        for source, query, error in failures
+    ]
     return {"classes": told, "failures": rows, "manifest": str(collection.path)}
 
 
@@ -121,11 +125,15 @@ def _require_network(failures, told):
     if any("unreachable" in row["refused"] for row in told.values()):
         unreachable.append("no host of the pictures can be reached.")
     if unreachable:
-        raise RetrainError(
+        raise NoNetworkError(
             f"no network: {unreachable[0]}",
             "Offline, --source urls takes addresses of a server of your own (RETRAIN_URLS_URL); or put pictures into a "
             "folder a class yourself.",
         )
+
+
+class NoNetworkError(RetrainError):
+    """Some host was to be reached, and none was."""
 
 
 class _Class:
@@ -246,7 +254,7 @@ class _Collection:
         try:
             collection = cls(folder)
             collection.own.mkdir(parents=True, exist_ok=True)
-            with _locked(collection.own / "lock", folder):
+            with locked(collection.own / "lock", "crawl", folder):
                 collection._read()
                 collection._finish()
                 collection._look_at_pictures(class_folders)
@@ -487,14 +495,3 @@ def _append(path, row):
 def _sync(path):
     with open(path, "rb") as file:
         os.fsync(file.fileno())
-
-
-@contextmanager
-def _locked(path, folder):
-    """Keep a second process out.  The lock ends with this process, however that ends."""
-    with open(path, "wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RetrainError(f"another retrain crawl is at work in {folder}.", "Wait for its end.") from None
-        yield

@@ -6,6 +6,8 @@ import re
 import unicodedata
 from itertools import count
 
+from retrain.errors import RetrainError
+
 NAME_BYTES = 255  # that most file systems allow
 LABEL_BYTES = 200  # of these; the rest is for the confidence, a number and the suffix
 UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')  # in a name, on Linux, macOS or Windows
@@ -43,6 +45,20 @@ def folder_names(labels):
         if names[label] != label:
             log.info("%r goes into the folder %r.", label, names[label])
     return names
+
+
+def class_names(labels, there):
+    """{label: name of its class}: a name that is there where it is the same but for accents' encoding, else a new one.
+
+    there: names of classes and folders.  Raises RetrainError where two labels differ by case alone.
+    """
+    folded = {unicodedata.normalize("NFC", label).casefold() for label in labels}
+    if len(folded) < len(set(labels)):
+        raise RetrainError("two of these classes differ by case or accents' encoding alone.", "Name each once.")
+    known = {unicodedata.normalize("NFC", name): name for name in there}
+    found = {label: known.get(unicodedata.normalize("NFC", label)) for label in labels}
+    new = folder_names([label for label, name in found.items() if not name])
+    return {label: name or new[label] for label, name in found.items()}
 
 
 def safe_name(text):

@@ -7,13 +7,13 @@ import numpy as np
 from retrain.backbones import find_spec, generic_mean, load_backbone
 from retrain.bottlenecks import Store, embed_files
 from retrain.classifier import Classifier, find_pictures
-from retrain.dataset import walk
+from retrain.dataset import class_folders, walk
 from retrain.errors import RetrainError
 from retrain.head import normalize
 from retrain.model import find_classes
 from retrain.odd import BELIEVED, FEWEST, STRANGE, doubts, find_odd, margin, place, strangeness
 from retrain.options import QUALITIES, OddOptions, default_data, default_model_dir
-from retrain.recipes.names import folder_names
+from retrain.recipes.names import class_names
 from retrain.recipes.training import skipped_rows
 
 BACKBONES = QUALITIES["good"].split("+")  # side by side they tell more, and a set is small
@@ -39,7 +39,8 @@ def find_odd_one_out(paths, options=OddOptions()):  # noqa: B008 - frozen
     else:
         if not files:
             raise _too_few([], [], 1, "Name pictures, or folders that hold some.")
-        name = folder_names([options.label])[options.label]
+        there = [*find_classes(options.model_dir or default_model_dir()), *class_folders(_data_of(options))]
+        name = class_names([options.label], there)[options.label]
         classifier, learned, failures = _have_model(options, name)
         by = "model" if classifier else "pictures of the label"
         if classifier:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -20,106 +20,114 @@ from retrain.images import ImageError, decode, read
 from retrain.model import MANIFEST
 from retrain.parallel import ordered_map
 from retrain.recipes.explaining import KINDS, explain_image, to_jpeg
+from retrain.recipes.locking import locked
 from retrain.recipes.names import Names, folder_names, safe_name
 
 OWN = ".retrain-learn"
-TABLE = "results.csv"
+TABLE, PAGE = "results.csv", "index.html"
 COLUMNS = ["path", "label", "confidence", "covered", "unknown", "truth", *KINDS, "error"]
 
 
 class Results:
     """A folder of results, which belongs to one model, one threshold and one folder of pictures."""
 
-    def __init__(self, folder, source):
-        self.folder, self.own, self.source = Path(folder), Path(folder) / OWN, Path(source)
-        self.rows = {}  # path → row
-        self._names = {}  # folder → Names
+    def __init__(self, folder, source, classifier):
+        """source: the folder of the pictures, or a picture, as typed."""
+        self.folder, self.own = Path(folder), Path(folder) / OWN
+        self.typed = str(source) if Path(source).is_dir() else os.path.dirname(source)  # noqa: PTH120 - "" stays
+        self.classifier = classifier
+        self._folders = folder_names([f"label-{name}" if name in (TABLE, PAGE) else name for name in classifier.labels])
+        self._rows, self._names = {}, {}  # name within the source → row; folder → Names
 
     @classmethod
-    def open(cls, wanted, source, model_dir, options):
+    @contextmanager
+    def open(cls, wanted, source, classifier, model_dir, options):
         """The folder `wanted` where it is free or holds the beginning of just these results, else one beside it."""
+        if os.path.basename(os.path.normpath(wanted)) in ("", ".", ".."):  # noqa: PTH119 - Path drops the dot
+            wanted = os.path.abspath(wanted)  # noqa: PTH100
         identity = _identity(source, model_dir, options)
-        try:
-            for number in count(1):
-                results = cls(wanted if number == 1 else f"{wanted}-{number}", source)
+        for number in count(1):
+            results = cls(f"{Path(wanted)}{'' if number == 1 else f'-{number}'}", source, classifier)
+            with results._explained():
                 if results._takes(identity):
-                    results._resume()
-                    return results
-        except OSError as error:
-            raise _unwritable(results.folder, error) from error
-        raise AssertionError
+                    break
+        with results._explained(), locked(results.own / "lock", "learn", results.folder):
+            results._resume()
+            yield results
 
-    def fill(self, classifier, paths):
+    def fill(self, paths):
         """Yield the row of each picture, in order; pictures that are as they were when they got theirs keep it.
 
         A row: {"path", "label", "confidence", "covered": whether the guess counts, "unknown", "truth": the class folder
-        that it lies in or None, "original", "heatmap", "segment": files within the results, "error"}.
+        that it lies in or None, "original", "heatmap", "segment": files within the results, "error", "sha256"}.
         """
-        folders = folder_names(classifier.labels)
 
         def look(path):
-            row = self.rows.get(str(path))
-            if row and row["status"] == _status(path):
+            row = self._rows.get(self._name_of(path))
+            if row and row["status"] == _status(path) and self._has_files(row):
                 return path, row, None
-            return path, None, _look(classifier, path)
+            return path, row, _look(self.classifier, path)
 
-        try:
-            for path, row, looked in ordered_map(look, paths):
-                if looked:
-                    row = self._add(path, looked, classifier.labels, folders)
-                yield row
-        except OSError as error:
-            raise _unwritable(self.folder, error) from error
+        for path, row, looked in ordered_map(look, paths):
+            if looked:
+                self._forget(row)
+                row = self._add(path, looked)
+            yield row | {"path": os.path.join(self.typed or ".", row["name"])}  # noqa: PTH118 - keeps the ./
 
-    def write_table(self):
+    def write_table(self, rows):
         """Write `results.csv`."""
         part = self.own / TABLE
+        with open(part, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            table = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+            table.writeheader()
+            table.writerows(rows)
+        part.replace(self.folder / TABLE)
+
+    @contextmanager
+    def _explained(self):
         try:
-            with open(part, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-                table = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
-                table.writeheader()
-                table.writerows(self.rows.values())
-            part.replace(self.folder / TABLE)
+            yield
         except OSError as error:
-            raise _unwritable(self.folder, error) from error
+            hint = "Name a folder that you may write to, with room in it."
+            raise RetrainError(f"cannot write to {self.folder}: {error.strerror or error}.", hint) from error
 
     def _takes(self, identity):
-        try:
+        with suppress(FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
             return json.loads((self.own / "identity.json").read_bytes()) == identity
-        except (OSError, ValueError, RecursionError):
-            pass
-        if os.path.lexists(self.folder) and (not self.folder.is_dir() or os.listdir(self.folder)):
+        if os.path.lexists(self.folder) and (not self.folder.is_dir() or set(os.listdir(self.folder)) - {OWN}):
             return False
-        self.own.mkdir(parents=True)
-        (self.own / "identity.json").write_text(json.dumps(identity))
+        self.own.mkdir(parents=True, exist_ok=True)
+        part = self.own / "identity.part"
+        part.write_text(json.dumps(identity))
+        part.replace(self.own / "identity.json")
         return True
 
     def _resume(self):
         """Take the rows of an earlier run, and give the files of the last one their place if a kill has kept them."""
         (self.own / "staged").mkdir(exist_ok=True)
-        for line in _lines(self.own / "rows.jsonl"):
-            row = json.loads(line)
-            self.rows[row["path"]] = row
-        if self.rows:
+        row = None
+        for row in _rows_of(self.own / "rows.jsonl"):
+            self._rows[row["name"]] = row
+        if row:
             self._place(row)
         shutil.rmtree(self.own / "staged")
         (self.own / "staged").mkdir()
 
-    def _add(self, path, looked, labels, folders):
-        guess, pictures, status = looked
+    def _add(self, path, looked):
+        guess, pictures, status, digest = looked
         row = {
-            "path": str(path), "label": guess.label, "confidence": guess.confidence, "covered": bool(pictures),
-            "unknown": guess.unknown, "truth": self._truth(path, labels), **dict.fromkeys(KINDS),
-            "error": guess.error, "status": status,
+            "name": self._name_of(path), "label": guess.label, "confidence": guess.confidence,
+            "covered": bool(pictures), "unknown": guess.unknown, "truth": self._truth(path), **dict.fromkeys(KINDS),
+            "error": guess.error, "status": status, "sha256": digest,
         }  # fmt: skip
         if pictures:
-            row |= self._free_names(folders[guess.label], path.stem)
+            row |= self._free_names(guess.label, path.stem)
             for kind in KINDS:
                 (self.own / "staged" / kind).write_bytes(pictures[kind])
         with open(self.own / "rows.jsonl", "ab") as file:
             file.write(json.dumps(row).encode() + b"\n")
         self._place(row)
-        self.rows[row["path"]] = row
+        self._rows[row["name"]] = row
         return row
 
     def _place(self, row):
@@ -128,8 +136,18 @@ class Results:
             if row[kind] and staged.exists():
                 staged.rename(self.folder / row[kind])
 
-    def _free_names(self, folder, stem):
+    def _has_files(self, row):
+        return all((self.folder / row[kind]).exists() for kind in KINDS if row[kind])
+
+    def _forget(self, row):
+        """Remove what was written of a picture that is another now."""
+        for kind in KINDS:
+            if row and row[kind]:
+                (self.folder / row[kind]).unlink(missing_ok=True)
+
+    def _free_names(self, label, stem):
         """{kind: file} for a picture, none of which is there."""
+        folder = dict(zip(self.classifier.labels, self._folders.values(), strict=True))[label]
         (self.folder / folder).mkdir(exist_ok=True)
         names = self._names.setdefault(folder, Names())
         safe = safe_name(stem.encode("utf-8", "replace").decode()) or "picture"
@@ -139,23 +157,29 @@ class Results:
             if not any(os.path.lexists(self.folder / file) for file in files.values()):
                 return files
 
-    def _truth(self, path, labels):
-        parts = path.relative_to(self.source).parts[:-1]
-        return parts[0] if parts and parts[0] in labels else None
+    def _name_of(self, path):
+        """Its path within the source."""
+        return str(path.relative_to(self.typed))
+
+    def _truth(self, path):
+        parts = path.relative_to(self.typed).parts[:-1]
+        return parts[0] if parts and parts[0] in self.classifier.labels else None
 
 
 def _look(classifier, path):
-    """Guess of a file, the JPEGs that explain it where it counts, and how the file was when it was read."""
-    status = _status(path)
+    """Guess of a file, the JPEGs that explain it where it counts, how the file was when it was read, its sha256."""
+    status, digest = _status(path), None
     try:
-        image = decode(read(path))
+        data = read(path)
+        digest = hashlib.sha256(data).hexdigest()
+        image = decode(data)
     except ImageError as error:
-        return Guess(str(path), error=str(error)), None, status
+        return Guess(str(path), error=str(error)), None, status, digest
     guess = classifier.guess_image(image, path)
     if guess.unknown:
-        return guess, None, status
+        return guess, None, status, digest
     pictures = explain_image(classifier, image, guess.label)
-    return guess, {kind: to_jpeg(picture) for kind, picture in pictures.items()}, status
+    return guess, {kind: to_jpeg(picture) for kind, picture in pictures.items()}, status, digest
 
 
 def _status(path):
@@ -173,17 +197,17 @@ def _identity(source, model_dir, options):
     }  # fmt: skip
 
 
-def _lines(path):
-    """The whole lines of a file; what a kill has torn is taken away."""
+def _rows_of(path):
+    """The rows of a file of ours, without those that are damaged; what a kill has torn is taken away."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        return []
+        return
     length = content.rfind(b"\n") + 1
     if length < len(content):
         os.truncate(path, length)
-    return content[:length].splitlines()
-
-
-def _unwritable(folder, error):
-    return RetrainError(f"cannot write to {folder}: {error.strerror or error}.", "Name a folder that you may write to.")
+    for line in content[:length].splitlines():
+        with suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if isinstance(row, dict) and {"name", "status", *COLUMNS[1:]} <= row.keys():
+                yield row

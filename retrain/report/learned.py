@@ -23,7 +23,7 @@ def write_learned(result, rows, threshold, path):
     """Write the page of `learn`.  rows: as `Results.fill` yields them.  Raises RetrainError."""
     read = sorted((row for row in rows if not row["error"]), key=lambda row: -row["confidence"])
     wrong = [row for row in read if row["covered"] and row["truth"] not in (None, row["label"])]
-    right = [row for row in read if row["covered"] and row not in wrong]
+    right = [row for row in read if row["covered"] and row["truth"] in (None, row["label"])]
     of_label = {label: [row for row in right if row["label"] == label] for label in result["classes"]}
     sheet, policy = style("report.css")
     page = render(

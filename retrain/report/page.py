@@ -36,9 +36,15 @@ def write_page(page, path, generator):
     """Write a page.  Overwrites nothing but one of the same generator.  Raises RetrainError."""
     path = Path(path)
     try:
-        if path.exists() and f'name="generator" content="{generator}"'.encode() not in path.read_bytes()[:HEAD]:
+        there = path.read_bytes()[:HEAD] if path.exists() else b""
+        if there and f'name="generator" content="{generator}"'.encode() not in there:
             raise RetrainError(f"{path} is there already, and no page of {generator}.", "Name another file.")
-        path.write_text(page, "utf-8", "replace")
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            part.write_text(page, "utf-8", "replace")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise RetrainError(f"{path} cannot be written: {error.strerror}.", "Name another file.") from error
 

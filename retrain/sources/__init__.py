@@ -137,7 +137,7 @@ def require_sources(names, licence):
             hint = "Add --license any, for pictures that may not be handed on; other sources tell licences."
             raise RetrainError(f"{name} tells no licences.", hint)
         if SOURCES[name].is_engine and not find_spec("icrawler"):
-            hint = "pip install icrawler, or make setup-full; the image retrain:full holds it."
+            hint = "make setup-full, or pip install icrawler beautifulsoup4; the image retrain:full holds it."
             raise RetrainError(f"{name} needs icrawler, which is not installed.", hint)
 
 

@@ -1,6 +1,7 @@
 """Bing's pictures: addresses and pages alone, without author and licence."""
 
 import json
+from contextlib import suppress
 from urllib.parse import quote_plus
 
 from retrain.sources.engines import search_engine
@@ -15,8 +16,17 @@ def search(client, query, licence):
 
         def parse(self, response):
             links = BeautifulSoup(response.content, "lxml", from_encoding="utf-8").select(".imgpt a[m]")
-            rows = [json.loads(str(link["m"])) for link in links]
+            rows = map(_read, links)
             return [{"file_url": row["murl"], "landing_url": row.get("purl")} for row in rows if row.get("murl")]
 
     # The feeder joins it to the address as it is.
     yield from search_engine(client, "bing", quote_plus(query), BingFeeder, Parser)
+
+
+def _read(link):
+    """What a link says of its picture; nothing where it is not in the agreed form."""
+    with suppress(ValueError, RecursionError):
+        row = json.loads(str(link["m"]))
+        if isinstance(row, dict):
+            return row
+    return {}

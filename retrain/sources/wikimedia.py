@@ -3,7 +3,7 @@
 import html
 import re
 
-from retrain.fetch import FetchError, contact
+from retrain.fetch import ANONYMOUS, FetchError, contact
 from retrain.sources import Candidate, base_url
 from retrain.sources.licences import parse_licence
 
@@ -32,7 +32,7 @@ def search(client, query, licence):
 
 def _pages(client, query):
     if not contact():  # https://foundation.wikimedia.org/wiki/Policy:User-Agent_policy
-        raise FetchError("anonymous", base_url("wikimedia"))
+        raise FetchError(ANONYMOUS, base_url("wikimedia"))
     if query.lower().startswith("category:"):
         asked = {"generator": "categorymembers", "gcmtitle": query, "gcmtype": "file", "gcmlimit": PAGE_SIZE}
     else:

@@ -30,6 +30,14 @@ def test_crawl_prints_what_came_and_what_was_refused(run, tmp_path):
     assert len(list((tmp_path / "data" / "rose").iterdir())) == 2
 
 
+def test_source_that_is_left_out_without_a_contact_is_named_and_no_error(run, tmp_path, monkeypatch):
+    monkeypatch.delenv("RETRAIN_CONTACT")
+    code, out, err = run("crawl", " daisy ", "--out", tmp_path / "data")
+    assert code == 0
+    assert out.startswith(b"daisy: 2 pictures, 2 of them new")
+    assert "RETRAIN_CONTACT=" in err
+
+
 def test_crawl_json_is_one_object(run, tmp_path):
     code, out, _ = run("crawl", "daisy", "--source", "openverse", "--out", tmp_path / "data", "--json")
     assert code == 0

@@ -39,7 +39,8 @@ def test_json_is_one_object_and_bad_files_show_in_the_exit_code(run, sample, tau
     assert result["at_threshold"] is None
 
 
-@pytest.mark.parametrize("arguments", [["-c", "cat,dog"], ["-p", "holiday"], ["-c", "cat,dog", "-p", ".", "-t", "2"]])
+@pytest.mark.parametrize("arguments", [["-c", "cat,dog"], ["-p", "holiday"], ["-c", "cat,dog", "-p", ".", "-t", "2"],
+    ["-c", "cat,dog", "-p", ""], ["-c", "cat,dog", "-p", ".", "--out", ""]])  # fmt: skip
 def test_half_a_command_is_a_usage_error(run, arguments):
     code, _, err = run("learn", *arguments)
     assert code == 2

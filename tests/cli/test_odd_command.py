@@ -68,11 +68,28 @@ def test_unknown_label_names_near_ones(run, sample, model_dir):
     assert "It has tree" in err
 
 
+@pytest.mark.parametrize("label", ["", " "])
+def test_empty_label_is_a_usage_error(run, sample, label):
+    code, _, err = run("odd", "--label", label, *trees(sample))
+    assert code == 2
+    assert "it is empty" in err
+
+
 def test_help_says_what_it_is_not_for(run):
     code, out, _ = run("odd", "--help")
     assert code == 0
     assert "not for passing bot checks" in " ".join(out.decode().split())
     assert "nothing here drives a browser" in " ".join(out.decode().split())
+
+
+@pytest.mark.parametrize(("guess", "label", "expected"), [
+    ({"label": "fish", "confidence": 0.875, "unknown": False}, "tree", "is a fish (score = 0.87500)"),
+    ({"label": "fish", "confidence": 0.875, "unknown": True}, "tree", "is unknown, perhaps a fish (score = 0.87500)"),
+    (None, "tree", "is a tree (score = 0.25000)"),
+    (None, None, "(distance = 0.75000)"),
+])  # fmt: skip
+def test_line_says_what_a_picture_is(guess, label, expected):
+    assert odd._what_it_is(guess, label, 0.75) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,21 @@
 import csv
 import json
 import logging
+import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from retrain import LearnOptions, RetrainError, TrainOptions, learn, train
 from retrain.options import SampleOptions
 from retrain.recipes import learning, results
+from retrain.recipes.locking import locked
 from retrain.recipes.sampling import draw_sample
 
 OPTIONS = {"sources": ("openverse",), "limit": 24, "threshold": 0.5, "min_size": (64, 64)}
@@ -42,6 +46,16 @@ def table(folder):
 
 def all_files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def stop_before_training(monkeypatch, album):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(learning, "train", stop)
+        with pytest.raises(KeyboardInterrupt):
+            learn(PETS, album, LearnOptions(**OPTIONS))
 
 
 def test_from_names_to_results(gallery, album, tmp_path):
@@ -126,7 +140,8 @@ def test_model_of_other_classes_stays(gallery, album, sample, tmp_path):
     train(sample, TrainOptions(only=("house", "sun"), model_dir=tmp_path / "tf_files" / "model", report=False))
     model = all_files(tmp_path / "tf_files" / "model")
     result = learn(PETS, album, LearnOptions(**OPTIONS))
-    assert result["model_dir"] == str(tmp_path / "tf_files" / "model-fish+tree")
+    assert re.fullmatch(r"model-fish\+tree-[0-9a-f]{8}", Path(result["model_dir"]).name)
+    assert Path(result["model_dir"]).parent == tmp_path / "tf_files"
     assert all_files(tmp_path / "tf_files" / "model") == model
     assert learn(PETS, album, LearnOptions(**OPTIONS))["trained"] is None
 
@@ -147,19 +162,62 @@ def test_crawled_copies_are_cleaned_away_and_nothing_is_crawled_anew(gallery, al
 
     Image.new("RGB", (96, 96), "white").save(tmp_path / "blank.png")
     gallery.catalogue["fish"].insert(0, ("fish-blank", "by"))
-
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(learning, "train", stop)
-        with pytest.raises(KeyboardInterrupt):
-            learn(PETS, album, LearnOptions(**OPTIONS))
+    stop_before_training(monkeypatch, album)
     asked = len(gallery.asked)
     assert len(list((tmp_path / "tf_files" / "quarantine").rglob("*.png"))) == 1
     result = learn(PETS, album, LearnOptions(**OPTIONS))
     assert 40 <= result["trained"]["images"] < 48
     assert len(gallery.asked) == asked
+
+
+def test_named_model_of_other_classes_is_never_replaced(gallery, album, sample, tmp_path):
+    train(sample, TrainOptions(only=("house", "sun"), model_dir=tmp_path / "mine", report=False))
+    with pytest.raises(RetrainError, match="knows other classes: house, sun"):
+        learn(PETS, album, LearnOptions(**OPTIONS, model_dir=tmp_path / "mine"))
+    assert not gallery.asked
+
+
+def test_training_and_test_folders_are_used_as_they_are(gallery, album, sample, tmp_path):
+    for part in ("train", "test"):
+        shutil.copytree(sample, tmp_path / "tf_files" / "data" / part)
+    result = learn(PETS, album, LearnOptions(**OPTIONS))
+    assert result["trained"]["images"] == 96
+    assert not gallery.asked
+
+
+def test_pictures_that_the_model_has_learned_are_counted(gallery, sample, tmp_path, caplog):
+    for name in PETS:
+        shutil.copytree(sample / name, tmp_path / "tf_files" / "data" / name)
+    result = learn(PETS, tmp_path / "tf_files" / "data", LearnOptions(**OPTIONS))
+    assert 40 <= result["learned"] <= 48
+    assert f"{result['learned']} of 48 pictures were learned by this model" in caplog.text
+
+
+def test_offline_what_was_crawled_before_has_to_do(gallery, album, monkeypatch, caplog):
+    stop_before_training(monkeypatch, album)
+    monkeypatch.setenv("RETRAIN_OPENVERSE_URL", "http://127.0.0.1:9/v1/")
+    with pytest.raises(RetrainError, match="no network: "):
+        learn([*PETS, "sun"], album, LearnOptions(**OPTIONS | {"limit": 30}))
+    result = learn(PETS, album, LearnOptions(**OPTIONS | {"limit": 30}))
+    assert result["trained"]["images"] >= 40
+    assert "no network: " in caplog.text
+
+
+def test_source_that_wants_a_contact_is_no_failure_of_the_crawl(gallery, album, monkeypatch):
+    monkeypatch.delenv("RETRAIN_CONTACT")
+    options = LearnOptions(**OPTIONS | {"sources": ("openverse", "wikimedia")})
+    assert {row["source"] for row in learn(PETS, album, options)["failures"]} == {"wikimedia"}
+    asked = len(gallery.asked)
+    shutil.rmtree(os.environ["TF_FILES"] + "/model")
+    learn(PETS, album, options)
+    assert len(gallery.asked) == asked
+
+
+def test_fewer_pictures_than_teach_anything_are_not_asked_for(gallery, album):
+    with pytest.raises(RetrainError, match="9 pictures a class are too few") as caught:
+        learn(PETS, album, LearnOptions(**OPTIONS | {"limit": 9}))
+    assert "--limit 10" in caught.value.hint
+    assert not gallery.asked
 
 
 def test_class_without_pictures_is_an_error_that_says_what_to_do(gallery, album):
@@ -193,6 +251,68 @@ def test_what_cannot_be_learned_is_said_before_anything_is_asked(gallery, album,
 def test_results_never_join_what_is_guessed(gallery, album):
     with pytest.raises(RetrainError, match="whose pictures it would join"):
         learn(PETS, album, LearnOptions(**OPTIONS, out=album / "results"))
+
+
+def test_results_belong_to_a_folder_however_it_is_typed(gallery, album, tmp_path, monkeypatch):
+    first = learn(PETS, album, LearnOptions(**OPTIONS, out=tmp_path / "out"))
+    looked = []
+    monkeypatch.setattr(results, "_look", lambda _, path: looked.append(path))
+    monkeypatch.chdir(album)
+    second = learn(PETS, ".", LearnOptions(**OPTIONS, out=tmp_path / "out"))
+    assert not looked
+    assert second["results"] == first["results"]
+    assert {row["path"][:2] for row in table(tmp_path / "out")} == {"./"}
+
+
+def test_what_was_taken_out_of_the_results_is_put_there_again(gallery, album, tmp_path):
+    learn(PETS, album, LearnOptions(**OPTIONS))
+    out = tmp_path / "here" / "results"
+    before = all_files(out / "fish")
+    next((out / "fish").iterdir()).unlink()
+    learn(PETS, album, LearnOptions(**OPTIONS))
+    assert all_files(out / "fish") == before
+
+
+def test_changed_picture_leaves_nothing_of_the_old_one(gallery, album, tmp_path):
+    shutil.copytree(album, tmp_path / "own")
+    learn(PETS, tmp_path / "own", LearnOptions(**OPTIONS))
+    for path in (tmp_path / "own" / "fish").glob("*.jpg"):
+        path.write_text("words, longer than they were")
+    result = learn(PETS, tmp_path / "own", LearnOptions(**OPTIONS))
+    out = tmp_path / "here" / "results"
+    named = {row[kind] for row in table(out) for kind in ("original", "heatmap", "segment") if row[kind]}
+    assert {str(path.relative_to(out)) for path in out.rglob("*.jpg")} == named
+    assert len(named) == 3 * result["covered"]
+
+
+def test_class_never_takes_the_name_of_a_file_of_the_results(album, sample, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for label, name in (("index.html", "fish"), ("results.csv", "tree")):
+        shutil.copytree(sample / name, tmp_path / "tf_files" / "data" / label)
+    result = learn(["index.html", "results.csv"], album, LearnOptions(**OPTIONS))
+    assert set(result["labels"]) == {"index.html", "results.csv"}
+    assert len(table(tmp_path / "results")) == 21
+    assert (tmp_path / "results" / "label-index.html").is_dir()
+
+
+def test_second_run_beside_the_first_is_refused(gallery, album, tmp_path):
+    learn(PETS, album, LearnOptions(**OPTIONS))
+    with (
+        locked(tmp_path / "here" / "results" / results.OWN / "lock", "learn", "results"),
+        pytest.raises(RetrainError, match="another retrain learn is at work"),
+    ):
+        learn(PETS, album, LearnOptions(**OPTIONS))
+
+
+def test_damaged_notes_of_a_killed_run_cost_no_more_than_their_pictures(gallery, album, tmp_path):
+    first = learn(PETS, album, LearnOptions(**OPTIONS))
+    rows = tmp_path / "here" / "results" / results.OWN / "rows.jsonl"
+    lines = rows.read_text().splitlines()
+    rows.write_text("\n".join(["null", "[", '{"name": 1}', *lines[4:]]) + "\n")
+    (tmp_path / "tf_files" / "data" / ".retrain-crawl" / "collected.json").write_text('{"fish": 7}')
+    second = learn(PETS, album, LearnOptions(**OPTIONS))
+    assert second["labels"] == first["labels"]
+    assert len(table(tmp_path / "here" / "results")) == 21
 
 
 def test_hostile_names_stay_names(gallery, album, tmp_path):

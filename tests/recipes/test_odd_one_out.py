@@ -1,3 +1,4 @@
+import re
 import shutil
 
 import numpy as np
@@ -87,7 +88,7 @@ def test_an_unknown_label_is_an_error_with_near_names_and_what_to_do(sample, mod
     with pytest.raises(RetrainError, match="no label 'treee'") as caught:
         find_odd_one_out(paths(sample, TREES), OddOptions(label="treee"))
     assert "It has tree" in caught.value.hint
-    assert "with pictures makes it a class of its own" in caught.value.hint
+    assert "For a new one: retrain crawl treee --out " in caught.value.hint
 
 
 def test_a_label_without_a_model_is_an_error(sample):
@@ -178,6 +179,33 @@ def test_model_whose_pictures_are_elsewhere_is_not_trained_anew(sample, model_di
     assert "--data" in caught.value.hint
     assert not gallery.asked
     assert (model_dir / "model.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("label", ["tree.jpg", "photos/tree", "*", "pets.PNG"])
+def test_file_that_is_not_there_is_not_taken_for_a_label(sample, beside, gallery, label):
+    with pytest.raises(RetrainError, match="there is no file"):
+        find_odd_one_out(paths(sample, FISH), OddOptions(**NEW | {"label": label}))
+    assert not gallery.asked
+
+
+def test_model_of_other_pictures_in_like_named_folders_is_not_trained_anew(sample, beside, gallery, tmp_path):
+    for name in ("fish", "sun"):
+        shutil.rmtree(tmp_path / "tf_files" / "data" / name)
+    shutil.copytree(sample / "house", tmp_path / "tf_files" / "data" / "fish")
+    shutil.copytree(sample / "boat", tmp_path / "tf_files" / "data" / "sun")
+    before = (tmp_path / "tf_files" / "model" / "model.json").read_bytes()
+    with pytest.raises(RetrainError, match="holds other pictures than the model has learned"):
+        find_odd_one_out(paths(sample, TREES), OddOptions(**NEW))
+    assert not gallery.asked
+    assert (tmp_path / "tf_files" / "model" / "model.json").read_bytes() == before
+
+
+def test_distance_alone_needs_as_many_pictures_as_let_one_be_strange(sample, gallery, stripes):
+    with pytest.raises(RetrainError, match="12 pictures a class are too few") as caught:
+        find_odd_one_out([*paths(sample, TREES), stripes], OddOptions(**NEW | {"limit": 12}))
+    fewest = int(re.search(r"--limit (\d+)", caught.value.hint)[1])
+    result = find_odd_one_out([*paths(sample, TREES), stripes], OddOptions(**NEW | {"limit": fewest}))
+    assert result["odd"] == [stripes]
 
 
 def test_label_of_which_nothing_is_found_changes_no_model(sample, beside, gallery, tmp_path):

@@ -22,7 +22,7 @@ from retrain.dataset import is_own
 from retrain.errors import RetrainError
 from retrain.options import SortOptions
 from retrain.recipes import journal, sorting
-from retrain.recipes.names import folder_names
+from retrain.recipes.names import class_names, folder_names
 from retrain.recipes.sorting import sort_dir, undo_sort
 
 MODES = ["copy", "move", "link"]
@@ -904,3 +904,15 @@ def test_command_undo_takes_nothing_else(run, few, destination):
         assert run("--undo", destination, *more).exit_code == 2
     assert run(few).exit_code == run().exit_code == 2
     assert files(destination, hidden=False) == SORTED
+
+
+def test_class_keeps_the_name_that_it_has_there_in_whatever_encoding():
+    composed, taken_apart = "caf\u00e9", "cafe\u0301"
+    assert class_names([composed, "tea"], [taken_apart]) == {composed: taken_apart, "tea": "tea"}
+    assert class_names(["a/b"], []) == folder_names(["a/b"])
+
+
+@pytest.mark.parametrize("labels", [["Cat", "cat"], ["caf\u00e9", "cafe\u0301"]])
+def test_classes_that_one_folder_would_hold_are_refused(labels):
+    with pytest.raises(RetrainError, match="differ by case or"):
+        class_names(labels, [])

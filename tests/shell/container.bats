@@ -76,6 +76,39 @@ retrain() {
   has '--network none'
 }
 
+@test "odd judges by a label that the model knows without a network, with the small image" {
+  mkdir -p tf_files/model
+  printf '{\n  "classes": [\n    "oak",\n    "pine"\n  ],\n  "only": [\n    "tree"\n  ]\n}\n' >tf_files/model/model.json
+  for label in oak pine; do
+    retrain odd --label "$label" holiday
+    has '--network none'
+    mounted "ro $here/holiday" "ro $here/tf_files"
+    [ "$(cat "$RECORD.image")" = retrain:guess ]
+  done
+  for label in tree Oak o.k 'oak",'; do
+    retrain odd "--label=$label" holiday
+    run ! has '--network none'
+  done
+}
+
+@test "lists of addresses are read wherever a class names them" {
+  export HOME=$BATS_TEST_TMPDIR/home
+  unset XDG_CACHE_HOME XDG_CONFIG_HOME
+  mkdir lists more
+  : >lists/daisies.txt
+  : >more/roses.txt
+  always=("rw $here/tf_files" "rw $HOME/.cache/retrain" "ro $here/lists" "ro $here/more")
+  for classes in '-c lists/daisies,more/roses.txt' '-clists/daisies.txt,more/roses' '--classes=lists/daisies,more/roses'; do
+    # shellcheck disable=SC2086
+    retrain learn $classes -p holiday --source urls
+    mounted "${always[@]}" "ro $here/holiday" "rw $here"
+  done
+  retrain crawl --class flower=lists/daisies.txt,more/roses.txt --source urls --out tf_files
+  mounted "${always[@]}"
+  retrain odd --label lists/daisies holiday --source urls
+  mounted "rw $here/tf_files" "rw $HOME/.cache/retrain" "ro $here/lists" "ro $here/holiday"
+}
+
 @test "files belong to the caller, with every kind of engine" {
   me=$(id -u):$(id -g)
   retrain backbones

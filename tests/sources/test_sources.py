@@ -1,3 +1,4 @@
+import html
 import importlib
 import sys
 from itertools import islice
@@ -402,6 +403,16 @@ def test_bing_tells_address_and_page_and_ends_where_pages_repeat(found):
     assert candidates[0].landing_url == "https://photos.example/b0"
 
 
+@pytest.mark.parametrize("said", ["{", "[1]", "null", '"' * 9, "[" * 100_000])
+def test_bing_s_link_in_another_form_costs_no_other_picture(found, monkeypatch, said):
+    link = Bing.link
+    with running(Bing({"daisy": ["b1", "b2", "b3"]})) as site:
+        torn = f'<li><div class="imgpt"><a m="{html.escape(said)}"></a></div></li>'
+        monkeypatch.setattr(site, "link", lambda name: torn if name == "b2" else link(site, name))
+        urls = [candidate.image_url for candidate in found("bing", site, "daisy", "any")]
+    assert [url.partition("?")[0] for url in urls] == [site.photo_url("b1"), site.photo_url("b3")]
+
+
 @pytest.mark.parametrize("name", ["google", "bing"])
 def test_engine_wants_any_licence_and_its_package(name, monkeypatch):
     require_sources([name], "any")
@@ -413,4 +424,4 @@ def test_engine_wants_any_licence_and_its_package(name, monkeypatch):
     monkeypatch.setattr(retrain.sources, "find_spec", lambda _name: None)
     with pytest.raises(RetrainError, match="icrawler") as caught:
         require_sources([name], "any")
-    assert "pip install icrawler" in caught.value.hint
+    assert "make setup-full" in caught.value.hint
