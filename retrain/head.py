@@ -133,13 +133,13 @@ def fit_path(embeddings, labels, classes, strengths, tolerance=TOLERANCE, weight
         yield Head(full_weights, full_intercept)
 
 
-def make_folds(labels, hashes, seed=0):
+def make_folds(labels, hashes, seed=0, count=None):
     """Fold of each row, classes spread evenly, equal hashes together; -1 for rows that every fold learns from.
 
     Those are a class's only group, without which the class would be unknown, and groups in two classes at once.
-    Three folds above 2,000 rows, else five.  Returns int (n,).
+    count: of folds; None: three above 2,000 rows, else five.  Returns int (n,).
     """
-    count = 5 if len(labels) <= 2_000 else 3
+    count = count or (5 if len(labels) <= 2_000 else 3)
     owners, groups = labels_of_groups(labels, hashes), defaultdict(list)
     for digest in sorted(owners, key=lambda digest: sha256(b"%d " % seed + digest).digest()):
         if len(owners[digest]) == 1:

@@ -297,9 +297,14 @@ def _false_positive_rate_interval(known, unknown, recall=0.95):
 
 def log_loss(logits, labels):
     """Mean negative log-likelihood, in nats."""
+    return float(np.mean(log_losses(logits, labels)))
+
+
+def log_losses(logits, labels):
+    """Negative log-likelihood of each row, in nats: float (n,)."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     picked = shifted[np.arange(len(labels)), labels]
-    return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - picked))
+    return np.log(np.exp(shifted).sum(axis=1)) - picked
 
 
 def softmax(logits):

@@ -9,6 +9,7 @@ BALANCES = ["weight", "cut", "none"]
 QUALITIES = {
     "fast": "efficientnet-lite0",
     "good": "efficientnet-lite0+efficientnet-lite2",
+    "best": "efficientnet-lite0+efficientnet-lite2",  # and the first of them, fine-tuned
 }
 
 
@@ -45,8 +46,15 @@ class TrainOptions(DataOptions):
     quality: str = "fast"  # a key of QUALITIES
     backbone: str | None = None  # overrides quality; several joined by +
     seed: int = 0  # deals the folds of cross-validation
+    fine_tune: bool = False  # quality best: always
+    max_minutes: float = 10  # for fine-tuning
+    log_dir: str | Path | None = None  # for TensorBoard's event files
     reject_rate: float = 0.05  # share of pictures guessed right that guess and sort may call unknown; 0: none
     report: bool = True
+
+    @property
+    def fine_tunes(self):
+        return self.fine_tune or self.quality == "best"
 
 
 @dataclass(frozen=True)

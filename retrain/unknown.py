@@ -83,12 +83,16 @@ class Detector:
     spread: np.ndarray  # (3,) their standard deviation
 
     def measures(self, embeddings):
-        """The three measures, float32 (n, 3), of normalized embeddings (n, D).  Higher is more known."""
+        """The three measures, float32 (n, 3), of normalized embeddings (n, D or more).  Higher is more known.
+
+        Further columns, of a network that has learned the known, do not count: it sees the known everywhere.
+        """
+        embeddings = embeddings[:, : self.means.shape[1]]
         blocks = [embeddings[start : start + BLOCK] for start in range(0, len(embeddings), BLOCK)]
         return np.concatenate([self._measures(features(block)) for block in blocks or [embeddings]])
 
     def scores(self, embeddings):
-        """How known each picture is, float32 (n,), below 0, of normalized embeddings (n, D)."""
+        """How known each picture is, float32 (n,), below 0, of normalized embeddings (n, D or more)."""
         return _combine(self.measures(embeddings), self.offset, self.spread)
 
     def _measures(self, rows):

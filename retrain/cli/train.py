@@ -15,12 +15,19 @@ WEAKEST = 12  # classes listed where there are more
 @MODEL_DIR
 @click.option(
     "--quality", type=click.Choice(list(QUALITIES)), default=TrainOptions.quality, show_default=True,
-    help="fast: one backbone. good: two side by side, about three times the time.",
+    help="fast: one backbone. good: two side by side, about three times the time. best: and one that is fine-tuned, a "
+    "few minutes more.",
 )  # fmt: skip
 @click.option(
     "--backbone", metavar="NAME[+NAME]",
     help="Instead of a quality; retrain backbones lists them, and says how to bring your own.",
 )  # fmt: skip
+@click.option("--fine-tune", is_flag=True, help="Let the backbone learn on, too; kept where that helps.")
+@click.option(
+    "--max-minutes", type=click.FloatRange(0, min_open=True), default=TrainOptions.max_minutes, show_default=True,
+    metavar="N", help="For fine-tuning.",
+)  # fmt: skip
+@click.option("--log-dir", metavar="FOLDER", help="Write TensorBoard's event files of the fine-tuning there.")
 @data_options
 @click.option(
     "--seed", type=int, default=TrainOptions.seed, show_default=True, help="Deals the folds of cross-validation."
@@ -65,16 +72,30 @@ def _print(result):
         click.echo("Accuracy: not measured, too few pictures.")
     elif result["accuracy_from"] == "test":
         click.echo(f"Accuracy on {result['test_images']} pictures kept back: {accuracy_line(result)}")
-    else:
+    elif result["accuracy_from"] == "cross-validation":
         click.echo(f"Accuracy by cross-validation: {accuracy_line(result)}")
+    else:
+        count = result["judged_images"]
+        click.echo(f"Accuracy on {count} pictures that chose the fine-tuning's end: {accuracy_line(result)}")
     if result["judged_images"]:
         _print_classes(result)
         errors = result["calibration"]
         click.echo(f"Calibration error: {percent(errors['ece'])} (before scaling {percent(errors['ece_before'])})")
     _print_unknown(result["unknown"])
+    if result["fine_tuning"]:
+        _print_fine_tuning(result["fine_tuning"])
     for sentence in result["advice"]:
         click.echo(f"- {plain(sentence)}")
     click.echo(f"Model: {result['model_dir']}, trained in {result['seconds']:.1f} s")
+
+
+def _print_fine_tuning(tuned):
+    if not tuned["kept"]:
+        click.echo(f"Fine-tuning discarded: {tuned['why']}.")
+        return
+    accuracies = f"{percent(tuned['accuracy'])} right, {percent(tuned['accuracy_frozen'])} without"
+    click.echo(f"Fine-tuning kept, for {tuned['share']:.0%} of each guess: of {tuned['validation_images']} validation "
+               f"pictures {accuracies}")  # fmt: skip
 
 
 def _print_classes(result):

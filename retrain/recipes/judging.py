@@ -41,7 +41,7 @@ def judge(prepared, fitted, options):
     told = {
         "accuracy": measures["accuracy"],
         "accuracy_interval": measures["accuracy_interval"],
-        "accuracy_from": "test" if judged.tested.any() else "cross-validation",
+        "accuracy_from": "test" if judged.tested.any() else _source(fitted),
         "test_images": int(judged.tested.sum()),
         "judged_images": len(judged.truth),
         "per_class": per_class_scores(matrix, model.classes),
@@ -56,12 +56,16 @@ def judge(prepared, fitted, options):
 
 
 def _judge(dataset, fitted):
-    """Judged: the pictures kept back, by the model, then the others, by heads of a fold; and their logits."""
-    rows = np.concatenate([fitted.tested, fitted.learned[fitted.search.rows]]).astype(int)
-    logits = np.concatenate([fitted.model.head.logits(fitted.kept_back), fitted.search.logits])
+    """Judged: the pictures kept back, by the model, then those held out from what judges them; and their logits."""
+    rows = np.concatenate([fitted.tested, fitted.learned[fitted.held_out]]).astype(int)
+    logits = np.concatenate([fitted.model.head.logits(fitted.kept_back), fitted.logits])
     probabilities = softmax(logits / np.float32(fitted.model.temperature))
     tested = np.arange(len(rows)) < len(fitted.tested)
     return Judged([dataset.paths[row] for row in rows], np.array(dataset.labels)[rows], probabilities, tested), logits
+
+
+def _source(fitted):
+    return "cross-validation" if fitted.held_out is fitted.search.rows else "validation"
 
 
 def _examine(fitted, judged, options):

@@ -77,6 +77,7 @@ def prepare(data, backbone, options, store_path):
         parts = _parts(dataset, groups, data, options)
         if dataset.parts is None and options.split == "content":
             _tell_moved(dataset, digests, parts == TESTING, store, options)
+    dataset.unknown = [dataset.unknown[row] for row in strangers.kept]
     return Prepared(
         dataset, backbones, embeddings, digests, groups, parts, left_out, normalize(strangers.embeddings),
         embedded.skipped + strangers.skipped, embedded.computed + strangers.computed,

@@ -19,6 +19,7 @@ from retrain.head import Search, few_threads, fit_head, require_scikit_learn, se
 from retrain.metrics import softmax
 from retrain.model import Model, check_writable, learned_marks, save_model
 from retrain.options import QUALITIES, TrainOptions, default_model_dir
+from retrain.recipes.fine_tuning import FOLDER, fine_tune
 from retrain.recipes.judging import judge
 from retrain.recipes.preparing import prepare
 from retrain.report import render_report
@@ -39,6 +40,8 @@ class Fitted:
     learned: np.ndarray  # int (n,): rows
     embeddings: np.ndarray  # float32 (n, D), normalized
     labels: np.ndarray  # int (n,)
+    held_out: np.ndarray  # int (h,): those of the n that were judged by a model which had not learned them
+    logits: np.ndarray  # float32 (h, C) of these
     tested: np.ndarray  # int (m,): rows
     kept_back: np.ndarray  # float32 (m, D), normalized
 
@@ -57,7 +60,9 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
     name, kept = options.backbone or _backbone_of(options.quality), store_path(model_dir)
     prepared = prepare(data, name, options, kept)
     _tell_heavy(prepared.backbones)
-    fitted = _fit(prepared, options)
+    fitted, tuned = _fit(prepared, options), None
+    if options.fine_tunes:
+        fitted, tuned = _fine_tuned(fitted, prepared, options, kept.with_name(FOLDER))
     model, dataset = fitted.model, prepared.dataset
     told, evidence = judge(prepared, fitted, options)
     result = told | {
@@ -70,11 +75,12 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
         "computed": prepared.computed,
         "quality": options.quality,
         "backbone": "+".join(backbone.spec.name for backbone in prepared.backbones),
-        "needs_tensorflow": any(backbone.spec.runtime == "tensorflow" for backbone in prepared.backbones),
+        "fine_tuning": tuned,
+        "needs_tensorflow": any(backbone.spec.runtime == "tensorflow" for backbone in model.backbones),
         "model_dir": str(model_dir),
     }
     model.info = _info(result, evidence.measures, prepared, fitted.search, options)
-    evidence = replace(evidence, skipped=result["skipped"])
+    evidence = replace(evidence, skipped=result["skipped"], fine_tuning=tuned)
     save_model(model, model_dir, render_report(model, evidence) if options.report else None)
     _write_legacy_labels(dataset.classes, kept.with_name("retrained_labels.txt"))
     result["seconds"] = round(time.perf_counter() - start, 3)
@@ -101,7 +107,21 @@ def _fit(prepared, options):
         prepared.dataset.classes, prepared.backbones, embeddings, labels[learned], groups, options
     )
     model.learned = learned_marks([prepared.digests[row] for row in learned])
-    return Fitted(model, search, scores, learned, embeddings, labels[learned], np.flatnonzero(tested), kept_back)
+    return Fitted(
+        model, search, scores, learned, embeddings, labels[learned], search.rows, search.logits, np.flatnonzero(tested),
+        kept_back,
+    )  # fmt: skip
+
+
+def _fine_tuned(fitted, prepared, options, place):
+    """The Fitted with a network that learned on, where that helps, and what is told of it."""
+    tuned = fine_tune(fitted, prepared, options, place)
+    if not tuned.model:
+        log.warning("Fine-tuning is discarded: %s.", tuned.told["why"])
+        return fitted, tuned.told
+    prepared.unknown = tuned.unknown
+    fitted = replace(fitted, model=tuned.model, held_out=tuned.held_out, logits=tuned.logits, kept_back=tuned.kept_back)
+    return fitted, tuned.told
 
 
 def fit(names, backbones, embeddings, labels, groups, options):
@@ -188,13 +208,14 @@ def _info(result, measures, prepared, search, options):
         "options": _without_paths(options, result),
         "quality": result["quality"],
         "backbone": result["backbone"],
+        "fine_tuning": result["fine_tuning"],
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
     }
 
 
 def _without_paths(options, result):
     """The options for `model.json`, which may be handed on: where things lie on this machine is nobody's business."""
-    kept = {key: value for key, value in asdict(options).items() if key != "model_dir"}
+    kept = {key: value for key, value in asdict(options).items() if key not in ("model_dir", "log_dir")}
     return kept | {"backbone": options.backbone and result["backbone"]}
 
 

@@ -1,7 +1,7 @@
 """Charts: what stands where.  The page's template draws them as SVG."""
 
 from dataclasses import dataclass
-from math import log2
+from math import ceil, log2
 
 SIDE = 240  # units of the plotted square, whose origin is at its lower left
 FLOORS = 0.0, 0.5, 0.8, 0.9, 0.95  # where an axis of accuracies may begin
@@ -91,6 +91,37 @@ def learning_chart(points):
         _shares(_floor_of(row[2] for row in rows), "accuracy"),
         [Series("accuracy", rows)],
     )
+
+
+def fine_tuning_charts(history):
+    """Loss and accuracy over the epochs of a fine-tuning, of pictures learned and of validation pictures."""
+    last = len(history)
+    epochs = Axis(1, last, [(number, str(number)) for number in _few(last)], "epoch")
+
+    def series(key):
+        return [
+            Series(name, [(row["epoch"], *[row[column]] * 3) for row in history], style)
+            for name, column, style in (("pictures learned", key, "faint"), ("validation", f"val_{key}", "main"))
+        ]
+
+    losses, accuracies = series("loss"), series("accuracy")
+    return [
+        Chart("Loss by epoch", "Log-loss over the epochs; the epoch of the lowest on validation pictures is kept.",
+              epochs, _losses(max(row[1] for each in losses for row in each.rows)), losses),
+        Chart("Accuracy by epoch", "Accuracy over the epochs.", epochs,
+              _shares(_floor_of(row[1] for each in accuracies for row in each.rows), "accuracy"), accuracies),
+    ]  # fmt: skip
+
+
+def _few(last):
+    step = max(1, round(last / 8))
+    return range(1, last + 1, step)
+
+
+def _losses(highest):
+    step = next((step for step in (0.05, 0.1, 0.2, 0.5, 1, 2, 5) if 6 * step >= highest), highest / 5)
+    count = max(1, ceil(highest / step))
+    return Axis(0, count * step, [(number * step, f"{number * step:.2f}") for number in range(count + 1)], "log-loss")
 
 
 def _shares(low, title):

@@ -17,7 +17,7 @@ from retrain.metrics import Judged, confusion_matrix, per_class_scores
 from retrain.options import default_model_dir
 from retrain.parallel import ordered_map
 from retrain.report.advice import advise
-from retrain.report.charts import learning_chart, reliability_chart, risk_chart
+from retrain.report.charts import fine_tuning_charts, learning_chart, reliability_chart, risk_chart
 from retrain.report.page import name_of, render, style, write_page
 from retrain.report.pictures import embed, shrink
 from retrain.shortcut import take_apart
@@ -44,6 +44,7 @@ class Evidence:
     measures: `summarize` of the headline's pictures.  skipped: {path, reason} of files without a picture.
     learning_curve, shortcut: of `learning_curve` and `check_shortcut`, whose examples are positions in `judged`.
     model_dir: for the commands shown; None: the default.  reliability_before: `reliability` at temperature 1.
+    fine_tuning: what `train` tells of it.
     data: the folder measured, where it is another than the one learned; unknown: then what the model's info says of it.
     """
 
@@ -56,6 +57,7 @@ class Evidence:
     reliability_before: list | None = None
     data: str | Path | None = None
     unknown: dict | None = None
+    fine_tuning: dict | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def render_report(model, evidence):
         risk=risk_chart(measures["risk_coverage"]),
         covered=_at(measures["risk_coverage"], COVERAGES),
         learning=learning_chart(evidence.learning_curve["points"]) if evidence.learning_curve else None,
+        epochs=_epochs(evidence.fine_tuning),
         gains=_largest_gains(classes, evidence.learning_curve),
         scores=_listed(scores), counts=counts, most=max(counts.values()), total=sum(counts.values()),
         skipped=_by_reason(evidence.skipped), named=NAMED,
@@ -131,6 +134,12 @@ def render_report(model, evidence):
 def write_report(model, evidence, path):
     """Write that page to a file.  Overwrites nothing but such a page.  Raises RetrainError."""
     write_page(render_report(model, evidence), path, GENERATOR)
+
+
+def _epochs(tuned):
+    """Charts of a fine-tuning that came far enough to draw a line; none otherwise."""
+    history = tuned["history"] if tuned else []
+    return fine_tuning_charts(history) if len(history) > 1 else []
 
 
 def _choose(truth, guesses, confidences, places):

@@ -38,6 +38,14 @@ def gradient_map(spec, pixels, weights):
     return grad_cam.gradient_map(spec, pixels, weights)
 
 
+def open_tuner(spec):
+    """A registered network that learns on; see `retrain.tf.fine_tuning`."""
+    require()
+    from retrain.tf import fine_tuning
+
+    return fine_tuning.Tuner(spec)
+
+
 def require():
     """Raise RetrainError where TensorFlow is not installed."""
     if importlib.util.find_spec("tensorflow") is None:

@@ -147,7 +147,7 @@ health() {
 @test "full knows itself" {
   works restricted full backbones
   [[ $output == *efficientnet-lite1* ]]
-  run ! grep -F 'built on first use' <<<"$output"
+  run ! grep '^efficientnet.*built on first use' <<<"$output"
   works restricted full --help
   works docker_run full -- --version
   [ "$output" = "retrain, version $(label "$name:full" org.opencontainers.image.version)" ]
