@@ -36,6 +36,7 @@ LOOKING = 0.3  # share of the time that may go into views
 MOST_BYTES = 8e9  # of views, on disk
 LARGE = 640  # px, the longer side of pictures that views are taken of
 AT_ONCE = 8  # pictures
+WORTH = 0.01  # nats: so much less loss is worth a network more
 SHARES = np.linspace(0.1, 1, 10)  # of the fine-tuned network in what is said in the end
 
 log = logging.getLogger("retrain")
@@ -247,4 +248,4 @@ def _side_by_side(fitted, prepared, training, validation, backbone, own, options
 
 def _helps(gain):
     """Whether a loss that falls by so much on each validation picture is worth a network more.  gain: float (v,)."""
-    return bool(gain.mean() > 0)
+    return bool(gain.mean() > WORTH)

@@ -46,9 +46,9 @@ def tuner():
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """Two classes of 40 pictures."""
+    """Two classes of 60 pictures."""
     folder = tmp_path_factory.mktemp("drawn") / "drawn"
-    draw_sample(folder, SampleOptions(per_class=40, size=96, seed=3))
+    draw_sample(folder, SampleOptions(per_class=60, size=96, seed=3))
     for name in ("boat", "fish", "sun"):
         shutil.rmtree(folder / name)
     return folder
