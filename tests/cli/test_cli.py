@@ -19,7 +19,7 @@ TRAIN_KEYS = [
     "model_dir",
 ]  # fmt: skip
 EVALUATE_KEYS = ["coverage", "accuracy_on_covered", "ece", "per_class", "confusion"]
-GUESS_KEYS = ["path", "label", "confidence", "scores", "unknown", "candidates", "error"]
+GUESS_KEYS = ["path", "label", "confidence", "scores", "unknown", "candidates", "labels", "error"]
 
 
 def is_one_clear_error(result, *words):
