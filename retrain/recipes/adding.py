@@ -41,7 +41,7 @@ def add_class(query, name, data, model_dir, options):
     model = load_model(model_dir) if known else None
     if model and model.head.kind == "sigmoid":
         raise RetrainError(
-            f"the model has no label {name!r}, and as it tells several labels of a picture, crawled ones cannot add it.",
+            f"the model has no label {name!r}, and as it tells several labels of a picture, crawls cannot add it.",
             "Mark the label on all its pictures, and train again.",
         )
     _require_new(query, name, known, data)
