@@ -254,8 +254,8 @@ def test_tf_files_that_is_a_file_is_one_clear_error(run, data, tmp_path):
 
 def test_newer_model_is_one_clear_error(run, picture, model_dir):
     manifest = json.loads((model_dir / "model.json").read_bytes())
-    (model_dir / "model.json").write_text(json.dumps(manifest | {"format_version": 3}))
-    assert is_one_clear_error(run("guess", picture), "has format 3")
+    (model_dir / "model.json").write_text(json.dumps(manifest | {"format_version": 4}))
+    assert is_one_clear_error(run("guess", picture), "has format 4")
 
 
 @pytest.mark.parametrize("name", ["model.json", "head.npz", "trust.npz", "backbone.tflite"])
