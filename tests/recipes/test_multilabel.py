@@ -228,7 +228,9 @@ def test_names_and_order_of_rows_leave_the_model_alone(few, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option", [{"split": "legacy"}, {"balance": "cut"}, {"max_per_class": 5}, {"fine_tune": True}], ids=lambda option: next(iter(option))
+    "option",
+    [{"split": "legacy"}, {"balance": "cut"}, {"max_per_class": 5}, {"fine_tune": True}],
+    ids=lambda option: next(iter(option)),
 )
 def test_options_for_one_label_are_refused(few, option):
     with pytest.raises(RetrainError, match="for pictures of one label") as caught:
