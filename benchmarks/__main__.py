@@ -13,7 +13,7 @@ from benchmarks.photos import find_photos
 
 NAMES = [
     "train", "embedding", "guess", "retrain_cached", "sort", "memory", "scale", "duplicates", "labels", "trust",
-    "odd", "explain", "imagenet", "frontier",
+    "odd", "explain", "imagenet", "together", "frontier",
 ]  # fmt: skip
 
 

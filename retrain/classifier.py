@@ -12,7 +12,7 @@ from retrain.dataset import walk
 from retrain.errors import RetrainError
 from retrain.head import normalize
 from retrain.images import ImageError, decode, read
-from retrain.metrics import softmax
+from retrain.metrics import sigmoid, softmax
 from retrain.model import load_model
 from retrain.options import TrustOptions, default_model_dir
 from retrain.parallel import ordered_map
@@ -20,7 +20,10 @@ from retrain.parallel import ordered_map
 
 @dataclass
 class Guess:
-    """What one picture is taken for.  label is the nearest class even where unknown is true."""
+    """What one picture is taken for.  label is the nearest class even where unknown is true.
+
+    Of a model that tells several labels, it is the first of these, and the nearest one where there are none.
+    """
 
     path: str
     label: str | None = None
@@ -28,6 +31,7 @@ class Guess:
     scores: dict[str, float] = field(default_factory=dict)  # every label, best first
     unknown: bool = False
     candidates: list[str] | None = None  # the labels that may be true, where a coverage was asked for; best first
+    labels: list[str] | None = None  # all that are told, best first, by a model that tells several
     error: str | None = None  # begins with the reason; all else is then empty
 
     def as_dict(self, top=None):
@@ -42,6 +46,11 @@ class Classifier:
         """trust: from where on a guess counts.  Raises RetrainError where the model cannot promise that."""
         self.model, self.threshold = model, trust.threshold
         self.labels = model.classes
+        if self.is_multilabel and (trust.coverage is not None or trust.reject_rate):
+            raise RetrainError(
+                "this model tells several labels of a picture; coverage and reject rate are for models that tell one.",
+                "Leave them out: each label has a threshold of its own, and a --threshold above it raises it.",
+            )
         self._known_from = _known_from(model, trust.reject_rate)
         self._candidate_from = None if trust.coverage is None else model.limits.confidence(trust.coverage)
 
@@ -49,6 +58,11 @@ class Classifier:
     def load(cls, model_dir=None, trust=TrustOptions()):  # noqa: B008 - frozen
         """Classifier of a model folder, by default the one that `train` writes.  Raises RetrainError."""
         return cls(load_model(model_dir or default_model_dir()), trust)
+
+    @property
+    def is_multilabel(self):
+        """Whether a picture may have several labels, each with a probability of its own, or none."""
+        return self.model.head.kind == "sigmoid"
 
     def guess(self, paths):
         """Yield a Guess for each picture in files and folders, in order."""
@@ -82,7 +96,18 @@ class Classifier:
 
     def probabilities_of(self, embeddings):
         """Calibrated confidences float32 (n, classes) of normalized embeddings (n, D)."""
-        return softmax(self.model.head.logits(embeddings) / np.float32(self.model.temperature))
+        head = self.model.head
+        logits = head.logits(embeddings) / np.float32(self.model.temperature)
+        return (sigmoid if self.is_multilabel else softmax)(logits)
+
+    @property
+    def thresholds(self):
+        """Confidence from which each label is told, float32 (classes,); None where a picture has one label."""
+        return np.maximum(self.model.head.thresholds, np.float32(self.threshold)) if self.is_multilabel else None
+
+    def labels_of(self, probabilities):
+        """Which labels are told, bool (n, classes); None where a picture has one label."""
+        return probabilities >= self.thresholds if self.is_multilabel else None
 
     def known_scores(self, embeddings):
         """How known each picture is, float32 (n,), of normalized embeddings (n, D); None where nobody can tell."""
@@ -100,6 +125,8 @@ class Classifier:
 
     def unknown(self, embeddings, probabilities):
         """Whether each picture is none of the labels, bool (n,): too strange, not confident enough, or no candidate."""
+        if self.is_multilabel:
+            return ~self.labels_of(probabilities).any(axis=1)
         unknown = probabilities.max(axis=1) < self.threshold
         if self._known_from > -np.inf:
             unknown |= self.known_scores(embeddings) < self._known_from
@@ -111,11 +138,15 @@ class Classifier:
         probabilities = self.probabilities_of(embeddings)
         order = np.argsort(-probabilities[0], kind="stable")
         scores = {self.labels[number]: float(probabilities[0, number]) for number in order}
-        label, confidence = next(iter(scores.items()))
+        label = next(iter(scores))
         candidates, unknown = self.candidates_of(probabilities), bool(self.unknown(embeddings, probabilities)[0])
         if candidates is not None:
             candidates = [self.labels[number] for number in order if candidates[0, number]]
-        return Guess(str(path), label, confidence, scores, unknown, candidates)
+        told = self.labels_of(probabilities)
+        if told is not None:
+            told = [self.labels[number] for number in order if told[0, number]]
+            label = next(iter(told), label)
+        return Guess(str(path), label, scores[label], scores, unknown, candidates, told)
 
 
 def _known_from(model, reject_rate):

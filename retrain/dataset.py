@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha1, sha256
 from pathlib import Path
 from stat import S_ISDIR
@@ -19,6 +19,8 @@ import numpy as np
 from retrain.errors import RetrainError
 
 TRAINING, VALIDATION, TESTING = "training", "validation", "testing"
+PART_NAMES = {"train": TRAINING, "training": TRAINING, "test": TESTING, "testing": TESTING}
+PART_NAMES |= {"val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION}
 UNKNOWN = "_unknown"
 FEW_IMAGES = 20  # a class with fewer learns badly
 MIN_TESTED = 3  # groups; a class with fewer is trained and not tested
@@ -35,6 +37,8 @@ class Dataset:
     """Files and their class indices.
 
     parts: a part each where the folder itself is split, else None.  unknown: files of no class, never learned.
+    targets: bool (n, C) where a file may be of several classes, and `labels` is empty; else None.
+    refused: what a list of pictures names and is none, with the reason.
     """
 
     classes: list[str]
@@ -42,14 +46,39 @@ class Dataset:
     labels: list[int] = field(default_factory=list)
     parts: list[str] | None = None
     unknown: list[Path] = field(default_factory=list)
+    targets: np.ndarray | None = None
+    refused: list[tuple[Path, RetrainError]] = field(default_factory=list)
 
     def __len__(self):
         return len(self.paths)
 
     def take(self, rows):
         """The data set of these rows alone, with the same classes."""
-        paths, labels = [self.paths[row] for row in rows], [self.labels[row] for row in rows]
-        return Dataset(self.classes, paths, labels, self.parts and [self.parts[row] for row in rows], self.unknown)
+        return replace(
+            self,
+            paths=[self.paths[row] for row in rows],
+            labels=[self.labels[row] for row in rows] if self.targets is None else [],
+            parts=self.parts and [self.parts[row] for row in rows],
+            targets=None if self.targets is None else self.targets[rows],
+        )
+
+    def take_classes(self, numbers):
+        """The data set with these classes alone, in order; no file may be lost by it."""
+        names = [self.classes[number] for number in numbers]
+        if self.targets is not None:
+            return replace(self, classes=names, targets=self.targets[:, numbers])
+        return replace(self, classes=names, labels=np.searchsorted(numbers, self.labels).tolist())
+
+    def counts(self):
+        """Files of each class, int (C,)."""
+        if self.targets is not None:
+            return self.targets.sum(axis=0)
+        return np.bincount(self.labels, minlength=len(self.classes))
+
+    def names_of(self, row):
+        """Names of the classes of a file."""
+        numbers = [self.labels[row]] if self.targets is None else np.flatnonzero(self.targets[row])
+        return [self.classes[number] for number in numbers]
 
 
 def walk(folder):
@@ -161,9 +190,7 @@ def class_folders(folder):
 
 def find_parts(folder):
     """{folder: part} where a folder is split into train/ and test/ (and perhaps validation/), else {}."""
-    names = {"train": TRAINING, "training": TRAINING, "test": TESTING, "testing": TESTING}
-    names |= {"val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION}
-    parts = {folder / name: part for name, part in names.items() if _is_folder(folder / name)}
+    parts = {folder / name: part for name, part in PART_NAMES.items() if _is_folder(folder / name)}
     # Pictures of trains lie in a folder named train, too: the parts of one data set share classes.
     inside = {path: set(_folders_in(path)) for path in parts}
     trained = set().union(*(inside[path] for path, part in parts.items() if part == TRAINING))
@@ -194,13 +221,13 @@ def _class_files(folder):
 
 
 def require_classes(dataset, folder):
-    """Raise RetrainError unless there are two classes or more."""
+    """Raise RetrainError unless there are two classes or more, or pictures without the only one."""
     if not dataset.classes:
         raise RetrainError(
             f"{folder} holds no pictures in class folders.",
             "Make one folder a class, such as photos/cat and photos/dog.",
         )
-    if len(dataset.classes) == 1:
+    if len(dataset.classes) == 1 and dataset.counts()[0] == len(dataset):
         raise RetrainError(
             f"{folder} holds only one class, {dataset.classes[0]}.",
             "Add a folder for what it is to be told apart from.",
@@ -209,8 +236,7 @@ def require_classes(dataset, folder):
 
 def warn_of_small_classes(dataset):
     """Say which classes have too few pictures to be learned or measured well."""
-    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
-    for name, count in zip(dataset.classes, counts, strict=True):
+    for name, count in zip(dataset.classes, dataset.counts(), strict=True):
         if count < MIN_TESTED:
             log.warning("class %s has %d picture(s): trained, not tested.", name, count)
         elif count < FEW_IMAGES:

@@ -27,14 +27,23 @@ SINGLE_THREAD_WORK = 2e8  # rows x dimensions x classes; below this more BLAS th
 
 @dataclass(frozen=True)
 class Head:
-    """weights: float32 (C, D).  intercept: float32 (C,)."""
+    """weights: float32 (C, D).  intercept: float32 (C,).
+
+    thresholds: float32 (C,), of the confidences from which labels are told, where a picture may have several (a sigmoid
+    head); None where it has one (softmax).
+    """
 
     weights: np.ndarray
     intercept: np.ndarray
+    thresholds: np.ndarray | None = None
 
     def logits(self, embeddings):
         """embeddings: float32 (n, D), normalized.  Returns float32 (n, C)."""
         return embeddings @ self.weights.T + self.intercept
+
+    @property
+    def kind(self):
+        return "softmax" if self.thresholds is None else "sigmoid"
 
 
 @dataclass(frozen=True)

@@ -98,12 +98,12 @@ def balanced_accuracy(matrix):
 def per_class_scores(matrix, names):
     """{name: precision, recall and F1, each with its interval, and support} of a confusion matrix."""
     return {
-        name: _class_scores(int(matrix[row, row]), int(matrix[:, row].sum()), int(matrix[row].sum()))
+        name: class_scores(int(matrix[row, row]), int(matrix[:, row].sum()), int(matrix[row].sum()))
         for row, name in enumerate(names)
     }
 
 
-def _class_scores(hits, guessed, truth):
+def class_scores(hits, guessed, truth):
     # hits / either is a proportion, and F1 grows with it: so does the interval.  Lam et al. 2023, arXiv:2309.14621.
     either = guessed + truth - hits
     return {
@@ -305,6 +305,11 @@ def log_losses(logits, labels):
     shifted = logits - logits.max(axis=1, keepdims=True)
     picked = shifted[np.arange(len(labels)), labels]
     return np.log(np.exp(shifted).sum(axis=1)) - picked
+
+
+def sigmoid(logits):
+    """Probabilities (n, C), each for itself."""
+    return 1 / (1 + np.exp(-np.clip(logits, -80, 80)))
 
 
 def softmax(logits):

@@ -20,8 +20,9 @@ from retrain.errors import RetrainError
 from retrain.head import Head
 from retrain.unknown import Detector, from_arrays, to_arrays
 
-FORMAT_VERSION = 2
-READABLE = 1, 2  # 1 knows nothing of the unknown
+FORMAT_VERSION = 3
+READABLE = 1, 2, 3  # 1 knows nothing of the unknown, 2 nothing of several labels a picture
+WRITTEN = {"softmax": 2, "sigmoid": 3}  # what an older retrain can read, it shall
 MANIFEST = "model.json"
 HEAD_FILE = "head.npz"
 TRUST_FILE = "trust.npz"
@@ -133,7 +134,7 @@ def _load(folder):
     try:
         contents = {name: _read_checked(home / name, digest) for name, digest in manifest["files"].items()}
         arrays = _unpacked(contents[HEAD_FILE])
-        head = Head(arrays["weights"], arrays["intercept"])
+        head = Head(arrays["weights"], arrays["intercept"], _thresholds(manifest))
         backbones = [
             Backbone(BackboneSpec(**entry["spec"]), contents[entry["file"]]) for entry in manifest["backbones"]
         ]
@@ -192,14 +193,15 @@ def _read_checked(path, digest):
 
 
 def _write_files(model, folder, report):
-    files = {HEAD_FILE: _packed(vars(model.head)), TRUST_FILE: _packed(_trust(model))}
+    arrays = {"weights": model.head.weights, "intercept": model.head.intercept}
+    files = {HEAD_FILE: _packed(arrays), TRUST_FILE: _packed(_trust(model))}
     entries = []
     for number, backbone in enumerate(model.backbones):
         name = f"backbone{number or ''}{backbone.suffix}"
         files[name] = backbone.content
         entries.append({"file": name, "spec": vars(backbone.spec)})
     manifest = {
-        "format_version": FORMAT_VERSION,
+        "format_version": WRITTEN[model.head.kind],
         "classes": model.classes,
         "backbones": entries,
         "temperature": model.temperature,
@@ -207,6 +209,8 @@ def _write_files(model, folder, report):
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         "info": model.info,
     }
+    if model.head.thresholds is not None:
+        manifest["thresholds"] = dict(zip(model.classes, model.head.thresholds.tolist(), strict=True))
     files[MANIFEST] = json.dumps(manifest, indent=2).encode()
     if report is not None:
         files[REPORT] = report.encode("utf-8", "backslashreplace")
@@ -244,6 +248,16 @@ def _unpacked(content):
     # The parser of Python 3.11, which NumPy reads headers with, fails at random in threads.
     with _parser, np.load(io.BytesIO(content), allow_pickle=False) as file:
         return dict(file)
+
+
+def _thresholds(manifest):
+    """Thresholds of the classes, float32 (C,); None before format 3, which has them.  Raises ValueError."""
+    if manifest["format_version"] < WRITTEN["sigmoid"]:
+        return None
+    thresholds = np.array([manifest["thresholds"][name] for name in manifest["classes"]], np.float32)
+    if not ((thresholds >= 0) & (thresholds <= 1)).all():  # what is no number lies in no range
+        raise ValueError("a threshold below 0 or above 1")
+    return thresholds
 
 
 def _packed(arrays):

@@ -38,6 +38,7 @@ class DataOptions:
     balance: str = "weight"  # weight: small classes count as much as large ones; cut: all to the smallest; none
     max_per_class: int | None = None  # pictures
     min_size: tuple[int, int] = (0, 0)  # px, width and height; smaller pictures are left out
+    multi_label: bool = False  # a picture may lie in several class folders; implied by a labels.csv
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from image_sites import Gallery
+from labelled import draw_labelled
 from web import running
 
 import retrain.fetch
@@ -47,6 +48,22 @@ def trained(sample, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     train(sample, TrainOptions(model_dir=folder / "model"))
     return folder
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory):
+    """Drawn pictures with several labels: train/ and test/ with a labels.csv each.  Read only."""
+    folder = tmp_path_factory.mktemp("labelled")
+    for seed, (part, count) in enumerate([("train", 240), ("test", 60)]):
+        draw_labelled(folder / part, count, seed)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained_on_labels(labelled, tmp_path_factory):
+    """A tf_files folder with the model of a training on `labelled`, and what `train` returned.  Read only."""
+    folder = tmp_path_factory.mktemp("trained-on-labels")
+    return folder, train(labelled, TrainOptions(model_dir=folder / "model"))
 
 
 @pytest.fixture

@@ -150,7 +150,7 @@ def test_bad_file_is_a_guess_with_an_error(classifier, picture, tmp_path):
 
 
 def test_json_has_every_key_always(classifier, picture):
-    keys = ["path", "label", "confidence", "scores", "unknown", "candidates", "error"]
+    keys = ["path", "label", "confidence", "scores", "unknown", "candidates", "labels", "error"]
     good, bad = classifier.guess_file(picture).as_dict(), classifier.guess_bytes(b"words").as_dict()
     assert list(good) == list(bad) == keys
     assert (bad["label"], bad["confidence"], bad["scores"], bad["unknown"]) == (None, None, {}, False)

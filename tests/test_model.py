@@ -186,12 +186,49 @@ def test_flipped_byte_is_an_error_with_a_hint(saved, name):
     assert caught.value.hint == "Train again."
 
 
-@pytest.mark.parametrize("version", [3, 99, "1.0", None, -1])
+@pytest.mark.parametrize("version", [4, 99, "1.0", None, -1])
 def test_other_format_is_an_error_with_a_hint(saved, version):
     rewrite(saved, format_version=version)
     with pytest.raises(RetrainError, match=f"has format {version}") as caught:
         load_model(saved)
     assert "newest" in caught.value.hint
+
+
+def make_sigmoid():
+    """A model that tells several labels of a picture."""
+    model = make()
+    thresholds = np.array([0.1, 1 / 3, 0.5, 1], np.float32)
+    return replace(model, head=replace(model.head, thresholds=thresholds))
+
+
+def test_thresholds_come_back_as_they_were_and_stand_in_the_manifest(folder):
+    model = make_sigmoid()
+    save_model(model, folder)
+    assert np.array_equal(load_model(folder).head.thresholds, model.head.thresholds)
+    assert json.loads((folder / MANIFEST).read_bytes())["thresholds"]["new\nline"] == 0.5
+
+
+def test_only_a_model_of_several_labels_has_the_new_format_that_an_older_retrain_refuses(tmp_path):
+    save_model(make(), tmp_path / "one")
+    save_model(make_sigmoid(), tmp_path / "several")
+    one, several = (json.loads((tmp_path / name / MANIFEST).read_bytes()) for name in ("one", "several"))
+    assert (one["format_version"], several["format_version"]) == (2, 3)
+    assert set(several) - set(one) == {"thresholds"}
+
+
+@pytest.mark.parametrize(
+    "thresholds",
+    [None, {}, [0.5] * 4, dict.fromkeys(CLASSES[:3], 0.5), *(
+        dict.fromkeys(CLASSES, 0.5) | {"new\nline": value} for value in (-0.1, 1.1, float("nan"), None, "a", [0.5])
+    )],
+    ids=repr,
+)  # fmt: skip
+def test_thresholds_that_are_none_are_refused(folder, thresholds):
+    save_model(make_sigmoid(), folder)
+    rewrite(folder, thresholds=thresholds)
+    with pytest.raises(RetrainError, match="damaged") as caught:
+        load_model(folder)
+    assert caught.value.hint == "Train again."
 
 
 def nothing(path):

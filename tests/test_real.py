@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import together
 from retrain import (
     Classifier,
     EvaluateOptions,
@@ -76,6 +77,16 @@ def test_superheroes_are_told_apart(real_data, folder):
     assert {guesses[photos / "test" / "elsa" / name] for name in ("imagesfg.jpg", "imagesff.jpg")} == {"elsa"}
     stranger, *_ = Classifier.load(model_dir).guess([photos / "unknown"])
     assert stranger.unknown
+
+
+@pytest.mark.parametrize(("share", "told", "lower"), [(0.33, 0.88, 0.9), (0, 0.6, 0.5)])
+def test_two_people_in_one_photo_both_get_a_high_score(real_data, tmp_path, share, told, lower):
+    result, pairs, alone = together.learn(real_data / "superheroes", tmp_path, share)
+    assert (len(pairs), len(alone)) == (9 * 15, 9 + 15)
+    assert np.mean([sorted(guess.labels) == labels for guess, labels in pairs]) >= told
+    assert np.median([min(guess.scores.values()) for guess, _ in pairs]) >= lower
+    assert np.mean([guess.labels == labels for guess, labels in alone]) >= 0.8
+    assert result["mean_average_precision"] >= 0.98
 
 
 def test_photos_of_other_things_are_unknown(real_data, flowers, folder):

@@ -3,7 +3,16 @@
 import click
 
 from retrain import progress
-from retrain.cli.scores import print_classes, print_confused, print_rows, print_threshold, row, unknown_rows
+from retrain.cli.scores import (
+    print_classes,
+    print_confused,
+    print_labels,
+    print_per_label,
+    print_rows,
+    print_threshold,
+    row,
+    unknown_rows,
+)
 from retrain.cli.shared import AS_JSON, MODEL_DIR, ONLY, accuracy_line, percent, show, trust_options
 from retrain.errors import RetrainError
 from retrain.options import EvaluateOptions
@@ -22,6 +31,8 @@ from retrain.options import EvaluateOptions
 @AS_JSON
 def command(data, as_json, assert_accuracy, **options):
     """Measure a model on DATA: one folder a class, pictures that it was not trained on.
+
+    For a model that tells several labels, DATA holds a labels.csv, or class folders that may share pictures.
 
     Pictures of something else, in DATA/_unknown, tell how well it knows what it does not know.
 
@@ -49,6 +60,9 @@ def _shortfall(accuracy, asked):
 
 
 def _print(result):
+    if result.get("multi_label"):
+        _print_multilabel(result)
+        return
     click.echo(f"Accuracy on {result['test_images']} pictures: {accuracy_line(result)}")
     chance = f", chance alone brings {percent(result['ece_if_calibrated'])}"
     print_rows(
@@ -69,6 +83,18 @@ def _print(result):
     if result["most_confused"]:
         click.echo()
         print_confused(result["most_confused"])
+    click.echo(f"\n{result['intervals']}.")
+
+
+def _print_multilabel(result):
+    key = "mean_average_precision"
+    click.echo(f"Mean average precision on {result['test_images']} pictures: {accuracy_line(result, key)}")
+    print_labels(result)
+    if result["unknown"]:
+        click.echo("\nWithout a label:")
+        print_rows([_row("of the known", result, "known_rejected"), *unknown_rows(result["unknown"])])
+    click.echo()
+    print_per_label(result["per_class"])
     click.echo(f"\n{result['intervals']}.")
 
 

@@ -8,7 +8,7 @@ import click
 from retrain import progress
 from retrain.classifier import Classifier, find_pictures
 from retrain.cli import FILES_FAILED
-from retrain.cli.shared import AS_JSON, MODEL_DIR, print_json, trust_options
+from retrain.cli.shared import AS_JSON, MODEL_DIR, plain, print_json, trust_options
 from retrain.errors import RetrainError
 from retrain.options import GuessOptions, TrustOptions
 from retrain.recipes.explaining import Explainer
@@ -32,6 +32,8 @@ def command(paths, model_dir, top, out, as_json, **trust):
     """Say what is on each PATH: picture files, folders of them, or - for a picture on standard input.
 
     A picture unlike all that was learned is unknown: its first line says so, and the labels below are the nearest.
+    A model trained on pictures with several labels begins with those at or above their thresholds; the scores of such a
+    model do not add up to one.
 
     \b
     retrain guess picture.jpg
@@ -77,7 +79,11 @@ def _print(guess, top, named):
     if guess.error:
         click.echo(f"{guess.path}: {guess.error}", err=True)
         return
-    if guess.unknown:
+    if guess.labels:
+        click.echo(f"labels: {plain(', '.join(guess.labels))}")
+    elif guess.labels is not None:
+        click.echo("none; nearest:")
+    elif guess.unknown:
         click.echo("unknown; nearest:")
     elif len(guess.candidates or ()) > 1:
         click.echo(f"ambiguous: {', '.join(guess.candidates)}")

@@ -60,6 +60,25 @@ def print_classes(per_class):
         click.echo(f"{plain(name):<{width}}  {scores['support']:>8}  {columns}".rstrip())
 
 
+def print_labels(result):
+    """The scores of a model that tells several labels, but for the first."""
+    print_rows([
+        _row("F1, mean of the labels", result, "macro_f1"),
+        _row("subset accuracy", result, "accuracy", ", all labels right and none missed"),
+    ])  # fmt: skip
+
+
+def print_per_label(per_class):
+    """A line a label, in percent."""
+    width = max(map(len, ["label", *per_class]))
+    names = " ".join(f"{name:<21}" for name in ("average precision %", "precision %", "recall %"))
+    click.echo(f"{'label':<{width}}  pictures  told from  {names} F1 %")
+    for name, scores in per_class.items():
+        columns = " ".join(f"{_cell(scores, key):<21}" for key in ("average_precision", "precision", "recall", "f1"))
+        told_from = f"{scores['threshold']:>9.3f}"
+        click.echo(f"{plain(name):<{width}}  {scores['support']:>8}  {told_from}  {columns}".rstrip())
+
+
 def print_confused(most_confused):
     """A line for each class that is taken for another, the most frequent mistake first."""
     for pair in most_confused:

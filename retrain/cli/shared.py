@@ -140,10 +140,10 @@ def percent(share):
     return f"{100 * share:.1f} %"
 
 
-def accuracy_line(result):
+def accuracy_line(result, key="accuracy"):
     """`91.0 % (95 % interval 88.1-93.3 %)`."""
-    low, high = result["accuracy_interval"]
-    return f"{percent(result['accuracy'])} (95 % interval {100 * low:.1f}-{percent(high)})"
+    low, high = result[f"{key}_interval"]
+    return f"{percent(result[key])} (95 % interval {100 * low:.1f}-{percent(high)})"
 
 
 def show_failures(failures):

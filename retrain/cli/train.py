@@ -3,7 +3,7 @@
 import click
 
 from retrain import progress
-from retrain.cli.scores import print_classes, print_rows, unknown_rows
+from retrain.cli.scores import print_classes, print_labels, print_per_label, print_rows, unknown_rows
 from retrain.cli.shared import AS_JSON, MODEL_DIR, accuracy_line, data_options, percent, plain, show
 from retrain.options import QUALITIES, TrainOptions
 
@@ -30,6 +30,10 @@ WEAKEST = 12  # classes listed where there are more
 @click.option("--log-dir", metavar="FOLDER", help="Write TensorBoard's event files of the fine-tuning there.")
 @data_options
 @click.option(
+    "--multi-label", is_flag=True,
+    help="A picture that lies in several class folders has all their labels; a labels.csv in DATA says so by itself.",
+)  # fmt: skip
+@click.option(
     "--seed", type=int, default=TrainOptions.seed, show_default=True, help="Deals the folds of cross-validation."
 )
 @click.option(
@@ -47,9 +51,14 @@ def command(data, as_json, **options):
     Deeper folders belong to their class. A DATA with train/ and test/ inside is used as such. Pictures in a folder
     _unknown are never learned: they only measure how well the unknown is told.
 
+    Where pictures have several labels, DATA/labels.csv names them: a first line path,labels, then a line a picture such
+    as party.jpg,anna;ben, the path from DATA on; between labels stands ; or |, and a picture without labels shows none
+    of them. DATA/train and DATA/test may have one each. Guesses then list every label above its threshold.
+
     \b
     retrain train photos
     retrain train photos --quality good --only daisy,roses
+    retrain train photos --multi-label
     retrain train photos --balance cut --min-size 224x224
     """
     from retrain.recipes.training import train
@@ -60,6 +69,9 @@ def command(data, as_json, **options):
 
 
 def _print(result):
+    if result.get("multi_label"):
+        _print_multilabel(result)
+        return
     click.echo(f"{result['images']} pictures, {len(result['classes'])} classes: {plain(', '.join(result['classes']))}")
     weights = sorted((weight, name) for name, weight in (result["class_weights"] or {}).items())
     if weights and weights[0][0] < weights[-1][0]:
@@ -84,6 +96,10 @@ def _print(result):
     _print_unknown(result["unknown"])
     if result["fine_tuning"]:
         _print_fine_tuning(result["fine_tuning"])
+    _print_end(result)
+
+
+def _print_end(result):
     for sentence in result["advice"]:
         click.echo(f"- {plain(sentence)}")
     click.echo(f"Model: {result['model_dir']}, trained in {result['seconds']:.1f} s")
@@ -98,12 +114,30 @@ def _print_fine_tuning(tuned):
                f"pictures {accuracies}")  # fmt: skip
 
 
-def _print_classes(result):
+def _print_multilabel(result):
+    labels = f"{len(result['classes'])} labels: {plain(', '.join(result['classes']))}"
+    click.echo(f"{result['images']} pictures, {result['labels_per_image']:.2f} labels on each of {labels}")
+    key, tested = "mean_average_precision", result["accuracy_from"] == "test"
+    where = f"on {result['test_images']} pictures kept back" if tested else "by cross-validation"
+    if result[key] is None:
+        click.echo("Mean average precision: not measured, too few pictures.")
+    else:
+        click.echo(f"Mean average precision {where}: {accuracy_line(result, key)}")
+        print_labels(result)
+    if result["judged_images"]:
+        _print_classes(result, print_per_label)
+    if result["unknown"]["images"]:
+        click.echo("Without a label:")
+        print_rows(unknown_rows(result["unknown"]))
+    _print_end(result)
+
+
+def _print_classes(result, print_table=print_classes):
     weakest = sorted(result["per_class"].items(), key=lambda entry: entry[1]["f1"] or 0)[:WEAKEST]
     shown = {name: scores for name, scores in result["per_class"].items() if name in dict(weakest)}
     few = f" The weakest {WEAKEST} classes:" if len(shown) < len(result["per_class"]) else ""
     click.echo(f"\n{result['judged_images']} pictures, each judged unseen (95 % intervals in brackets).{few}")
-    print_classes(shown)
+    print_table(shown)
     click.echo("")
 
 

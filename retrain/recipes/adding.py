@@ -39,6 +39,11 @@ def add_class(query, name, data, model_dir, options):
     """
     known = find_classes(model_dir)
     model = load_model(model_dir) if known else None
+    if model and model.head.kind == "sigmoid":
+        raise RetrainError(
+            f"the model has no label {name!r}, and as it tells several labels of a picture, crawls cannot add it.",
+            "Mark the label on all its pictures, and train again.",
+        )
     _require_new(query, name, known, data)
     if model:
         _require_learned_pictures(model, data)

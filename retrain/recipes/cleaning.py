@@ -17,6 +17,7 @@ from retrain.checks.evidence import MEASURES, Evidence
 from retrain.dataset import TESTING, Dataset, find_dataset, require_folder, walk
 from retrain.errors import RetrainError
 from retrain.head import normalize, require_scikit_learn
+from retrain.multilabel.data import labels_files
 from retrain.options import QUALITIES, CleanOptions, TrainOptions, tf_files
 from retrain.progress import track
 from retrain.recipes.journal import BATCH, HINTS, NAMES, Journal, plain_errors
@@ -75,6 +76,11 @@ def undo_clean(data):
 
 def _find_files(data, only):
     """Dataset of a folder's pictures, and {picture: its sidecars}."""
+    if labels_files(data):
+        raise RetrainError(
+            f"the pictures of {data} have several labels each, of which clean knows nothing.",
+            "Name a folder below it that holds pictures alone.",
+        )
     dataset = find_dataset(data, only)
     if not dataset.classes:
         paths = list(walk(data))

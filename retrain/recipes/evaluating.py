@@ -1,6 +1,5 @@
 """Evaluate: how good a trained model is on pictures it has not seen."""
 
-import logging
 import time
 
 import numpy as np
@@ -11,13 +10,12 @@ from retrain.dataset import TESTING, find_dataset
 from retrain.errors import RetrainError
 from retrain.head import normalize
 from retrain.metrics import Judged, proportion, reliability, softmax, summarize
-from retrain.model import learned_marks
+from retrain.multilabel.data import labels_files
 from retrain.options import EvaluateOptions, default_model_dir
-from retrain.recipes.judging import score_unknown
+from retrain.recipes.judging import count_learned, leave_out_foreign, score_unknown
+from retrain.recipes.multilabel import evaluate_multilabel
 from retrain.recipes.training import skipped_rows, store_path
 from retrain.report import Evidence, write_report
-
-log = logging.getLogger("retrain")
 
 
 def evaluate(data, options=EvaluateOptions()):  # noqa: B008 - frozen
@@ -25,11 +23,15 @@ def evaluate(data, options=EvaluateOptions()):  # noqa: B008 - frozen
 
     Returns what `evaluate --json` prints: the scores of `retrain.metrics.summarize`, how many of the pictures the model
     has learned, how many it takes for unknown (and of those in `_unknown/`, if there are any), what candidates it names
-    where a coverage is asked for, and the files skipped with their reason.  Raises RetrainError.
+    where a coverage is asked for, and the files skipped with their reason.  Of a model that tells several labels, the
+    scores are those of `retrain.multilabel.metrics.summarize`.  Raises RetrainError.
     """
     start = time.perf_counter()
     model_dir = options.model_dir or default_model_dir()
     classifier = Classifier.load(model_dir, options)
+    if classifier.is_multilabel:
+        result = evaluate_multilabel(data, classifier, options, store_path(model_dir))
+        return result | {"model_dir": str(model_dir), "seconds": round(time.perf_counter() - start, 3)}
     classes = classifier.labels
     paths, labels, strangers = _find_labelled(data, classes, options.only)
     with Store(store_path(model_dir)) as store:
@@ -44,7 +46,7 @@ def evaluate(data, options=EvaluateOptions()):  # noqa: B008 - frozen
         **proportion("known_rejected", classifier.unknown(embeddings, probabilities)),
         "unknown": score_unknown(classifier, classifier.known_scores(embeddings), normalize(unknown.embeddings)),
         "candidates": _score_candidates(classifier.candidates_of(probabilities), truth, options.coverage),
-        "learned": _count_learned(known.digests, classifier.model.learned),
+        "learned": count_learned(known.digests, classifier.model.learned),
         "test_images": len(truth),
         "classes": classes,
         "images": len(truth),
@@ -86,19 +88,15 @@ def _score_candidates(candidates, truth, coverage):
     }
 
 
-def _count_learned(digests, learned):
-    count = int(np.isin(learned_marks(digests), learned).sum())
-    if count:
-        log.warning("%d of %d pictures were learned by this model: the accuracy is flattered.", count, len(digests))
-    return count
-
-
 def _find_labelled(data, classes, only):
     """Paths and class numbers of the pictures whose class the model knows, and paths of those in `_unknown/`."""
+    if labels_files(data):
+        raise RetrainError(
+            f"the pictures of {data} have several labels; this model tells one.",
+            f"Name a folder with one folder a class, or train on it: retrain train {data}",
+        )
     dataset = find_dataset(data, only)
-    foreign = sorted(set(dataset.classes) - set(classes))
-    if foreign:
-        log.warning("the model does not know %s: left out.", ", ".join(foreign))
+    leave_out_foreign(dataset.classes, classes)
     wanted = [
         row
         for row, label in enumerate(dataset.labels)

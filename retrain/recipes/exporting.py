@@ -15,6 +15,7 @@ from PIL import Image
 from retrain.dataset import require_folder, require_new_folder
 from retrain.errors import RetrainError
 from retrain.images import ImageError, decode, read, to_input
+from retrain.multilabel.data import labels_files
 from retrain.options import QUALITIES, ExportOptions, TrainOptions, default_model_dir
 from retrain.parallel import ordered_map
 from retrain.progress import track
@@ -35,6 +36,11 @@ def export_dataset(data, out, options=ExportOptions()):  # noqa: B008 - frozen
     Returns {"out", "classes", "images", "parts": {part: images}, "left_out", "skipped", "seconds"}.
     """
     start = time.perf_counter()
+    if options.multi_label or labels_files(data):
+        raise RetrainError(
+            f"the pictures of {data} have several labels, and a folder a class cannot hold them.",
+            "Use them as they are.",
+        )
     out = Path(os.path.realpath(out))
     _check_out(out, data)
     prepared = prepare(

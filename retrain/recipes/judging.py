@@ -1,5 +1,6 @@
 """Judge: what a model just trained is worth, on pictures that it has not learned."""
 
+import logging
 from collections import Counter
 
 import numpy as np
@@ -20,9 +21,12 @@ from retrain.metrics import (
     summarize,
     summarize_unknown,
 )
+from retrain.model import learned_marks
 from retrain.parallel import ordered_map
 from retrain.report import Evidence, advise
 from retrain.shortcut import check_shortcut, choose_sample
+
+log = logging.getLogger("retrain")
 
 
 def judge(prepared, fitted, options):
@@ -116,3 +120,18 @@ def score_unknown(classifier, known_scores, unknown):
         told = summarize_unknown(known_scores, classifier.known_scores(unknown))
     rejected = classifier.unknown(unknown, classifier.probabilities_of(unknown))
     return {"images": len(unknown), **told, **proportion("rejected", rejected)}
+
+
+def count_learned(digests, learned):
+    """How many pictures a model has learned, and a warning where there are any.  learned: its `learned_marks`."""
+    count = int(np.isin(learned_marks(digests), learned).sum())
+    if count:
+        log.warning("%d of %d pictures were learned by this model: the accuracy is flattered.", count, len(digests))
+    return count
+
+
+def leave_out_foreign(names, classes):
+    """Say which names of a folder are no class of the model's."""
+    foreign = sorted(set(names) - set(classes))
+    if foreign:
+        log.warning("the model does not know %s: left out.", ", ".join(foreign))

@@ -93,9 +93,10 @@ def _by_model(files, classifier, label):
     embedded = _embed(files, classifier.model.backbones, 1, "Name pictures, or folders that hold some.")
     embeddings = normalize(embedded.embeddings)
     probabilities = classifier.probabilities_of(embeddings)
-    of_label = probabilities[:, classifier.labels.index(label)]
-    scores = doubts(of_label, classifier.known_scores(embeddings), classifier.model.limits.scores)
-    return embedded, _above(scores, 1 - BELIEVED), scores, _guesses(classifier, embeddings, probabilities)
+    number, known_from = classifier.labels.index(label), classifier.model.limits.scores
+    scores = doubts(probabilities[:, number], classifier.known_scores(embeddings), known_from)
+    believed = classifier.thresholds[number] if classifier.is_multilabel else BELIEVED
+    return embedded, _above(scores, 1 - believed), scores, _guesses(classifier, embeddings, probabilities)
 
 
 def _above(scores, limit):

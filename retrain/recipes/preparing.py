@@ -3,8 +3,7 @@
 import logging
 import os
 from collections import Counter
-from dataclasses import dataclass
-from itertools import compress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from retrain.dataset import (
     TESTING,
     Dataset,
     choose,
-    find_dataset,
     legacy_part,
     related_by_name,
     require_classes,
@@ -27,6 +25,8 @@ from retrain.duplicates import find_pairs, group_by
 from retrain.errors import RetrainError, require_known
 from retrain.head import normalize
 from retrain.images import DECODER_VERSION, ImageError
+from retrain.multilabel.data import find_labelled, merge_same
+from retrain.multilabel.data import split as split_multilabel
 from retrain.options import BALANCES, SPLITS
 
 NAMED = 5  # pictures named in a warning
@@ -56,7 +56,9 @@ def prepare(data, backbone, options, store_path):
     """Prepared pictures of a folder with one folder a class.  backbone: its name, or several joined by +."""
     require_known("split", options.split, SPLITS)
     require_known("balance", options.balance, BALANCES)
-    dataset = find_dataset(data, options.only)
+    dataset = find_labelled(data, options.only, options.multi_label)
+    if dataset.targets is not None:
+        _require_plain(options)
     require_classes(dataset, data)
     backbones = [load_backbone(name) for name in names_of(backbone)]
     with Store(store_path) as store:
@@ -80,8 +82,20 @@ def prepare(data, backbone, options, store_path):
     dataset.unknown = [dataset.unknown[row] for row in strangers.kept]
     return Prepared(
         dataset, backbones, embeddings, digests, groups, parts, left_out, normalize(strangers.embeddings),
-        embedded.skipped + strangers.skipped, embedded.computed + strangers.computed,
+        dataset.refused + embedded.skipped + strangers.skipped, embedded.computed + strangers.computed,
     )  # fmt: skip
+
+
+def _require_plain(options):
+    """Raise RetrainError on options that mean nothing where a picture counts for several labels."""
+    asked = {
+        "--split legacy": options.split != "content",
+        "--balance cut": options.balance == "cut",
+        "--max-per-class": options.max_per_class is not None,
+        "fine-tuning": getattr(options, "fine_tunes", False),  # of TrainOptions alone
+    }
+    for name in filter(asked.get, asked):
+        raise RetrainError(f"{name} is for pictures of one label; these have several.", "Leave it out.")
 
 
 def _leave_out_small(embedded, paths, min_size):
@@ -92,11 +106,13 @@ def _leave_out_small(embedded, paths, min_size):
             width, height = sizes[row]
             error = ImageError("too_small", f"{width} x {height} px, the limit is {min_size[0]} x {min_size[1]}")
             embedded.skipped.append((paths[embedded.kept[row]], error))
-        embedded.kept, embedded.digests = (
-            list(compress(column, ~small)) for column in (embedded.kept, embedded.digests)
-        )
-        embedded.embeddings = [rows[~small] for rows in embedded.embeddings]
-        embedded.thumbnails = embedded.thumbnails[~small]
+        _keep_rows(embedded, np.flatnonzero(~small))
+
+
+def _keep_rows(embedded, rows):
+    embedded.kept, embedded.digests = ([column[row] for row in rows] for column in (embedded.kept, embedded.digests))
+    embedded.embeddings = [each[rows] for each in embedded.embeddings]
+    embedded.thumbnails = embedded.thumbnails[rows]
 
 
 def _keep_pictures(dataset, embedded, data):
@@ -109,11 +125,14 @@ def _keep_pictures(dataset, embedded, data):
             "Put JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC pictures there.",
         )
     dataset = dataset.take(embedded.kept)
-    present = sorted(set(dataset.labels))
+    if dataset.targets is not None:
+        rows, targets = merge_same(dataset, embedded.digests)
+        _keep_rows(embedded, rows)
+        dataset = replace(dataset.take(rows), targets=targets)
+    present = np.flatnonzero(dataset.counts()).tolist()
     for lost in sorted(set(range(len(dataset.classes))) - set(present)):
         log.warning("class %s holds no picture: left out.", dataset.classes[lost])
-    dataset.classes = [dataset.classes[number] for number in present]
-    dataset.labels = np.searchsorted(present, dataset.labels).tolist()
+    dataset = dataset.take_classes(present)
     require_classes(dataset, data)
     warn_of_small_classes(dataset)
     return dataset
@@ -129,6 +148,8 @@ def _groups(dataset, embedded, embeddings, options):
 
 def _choose(dataset, digests, groups, options):
     """Rows that stay when classes are cut.  A test/ of the user's own stays whole."""
+    if dataset.targets is not None:
+        return range(len(dataset))
     whole = [row for row, part in enumerate(dataset.parts or ()) if part == TESTING]
     rows = sorted(set(range(len(dataset))) - set(whole))
     labels = [dataset.labels[row] for row in rows]
@@ -147,6 +168,8 @@ def _parts(dataset, groups, data, options):
     """Part of each picture.  Raises RetrainError where a class has nothing to learn from."""
     shares = {"test_share": options.test_share, "validation_share": options.validation_share}
     if dataset.parts is None and options.split == "content":
+        if dataset.targets is not None:
+            return split_multilabel(dataset.targets, groups, **shares)
         return split(dataset.labels, groups, **shares)
     if dataset.parts is not None:
         parts = np.array(dataset.parts)
@@ -156,9 +179,9 @@ def _parts(dataset, groups, data, options):
         typed = [os.path.join(data, path.relative_to(data)) for path in dataset.paths]  # noqa: PTH118
         parts = np.array([legacy_part(path, **shares) for path in typed])
         tested, learned, hint = "the test", "what is learned", "Add some, or use --split content."
-    untrained = set(dataset.labels) - set(np.array(dataset.labels)[parts != TESTING])
-    if untrained:
-        names = ", ".join(dataset.classes[number] for number in sorted(untrained))
+    untrained = np.flatnonzero(dataset.take(np.flatnonzero(parts != TESTING)).counts() == 0)
+    if len(untrained):
+        names = ", ".join(dataset.classes[number] for number in untrained)
         raise RetrainError(f"{names}: pictures in {tested} only, none in {learned}.", hint)
     trained = {group for group, part in zip(groups, parts, strict=True) if part != TESTING}
     leaked = sum(group in trained for group, part in zip(groups, parts, strict=True) if part == TESTING)

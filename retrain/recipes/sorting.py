@@ -35,6 +35,8 @@ def sort_dir(source, destination, options=SortOptions(), classifier=None):  # no
     with plain_errors(destination):
         source, destination = _check_folders(source, destination)
     classifier = classifier or Classifier.load(options.model_dir, options)
+    if getattr(classifier, "is_multilabel", False):
+        log.info("This model tells several labels of a picture: each is filed under its best one.")
     with plain_errors(destination), _open_journal(destination, options) as journal:
         sorter = _Sorter(source, journal, options, classifier.labels)
         groups = _new_groups(source, journal)

@@ -21,10 +21,13 @@ from retrain.model import Model, check_writable, learned_marks, save_model
 from retrain.options import QUALITIES, TrainOptions, default_model_dir
 from retrain.recipes.fine_tuning import FOLDER, fine_tune
 from retrain.recipes.judging import judge
+from retrain.recipes.multilabel import fit_multilabel, judge_multilabel
 from retrain.recipes.preparing import prepare
-from retrain.report import render_report
+from retrain.report import render_multilabel, render_report
 from retrain.unknown import AXES, cross_fit
 
+HEADS = {"softmax": "multinomial logistic regression", "sigmoid": "one-vs-rest logistic regression"}
+TOLD_ELSEWHERE = "model_dir", "log_dir", "multi_label"  # not in model.json; of the last, the thresholds tell
 TOO_LONG = "confusion", "reliability", "risk_coverage"  # for model.json; the report shows them
 
 log = logging.getLogger("retrain")
@@ -47,7 +50,7 @@ class Fitted:
 
 
 def train(data, options=TrainOptions()):  # noqa: B008 - frozen
-    """Train a model on a folder with one folder a class, and save it.
+    """Train a model on a folder with one folder a class, or with `labels.csv`, and save it.
 
     Returns what `train --json` prints: accuracy on pictures kept back and its 95 % Wilson interval, the scores of each
     class, how the unknown is told, what would help, counts, and the files skipped with their reason.
@@ -60,16 +63,17 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
     name, kept = options.backbone or _backbone_of(options.quality), store_path(model_dir)
     prepared = prepare(data, name, options, kept)
     _tell_heavy(prepared.backbones)
-    fitted, tuned = _fit(prepared, options), None
+    fit_model, judge_model, render = ONE_LABEL if prepared.dataset.targets is None else SEVERAL_LABELS
+    fitted, tuned = fit_model(prepared, options), None
     if options.fine_tunes:
         fitted, tuned = _fine_tuned(fitted, prepared, options, kept.with_name(FOLDER))
     model, dataset = fitted.model, prepared.dataset
-    told, evidence = judge(prepared, fitted, options)
+    told, evidence = judge_model(prepared, fitted, options)
     result = told | {
         "classes": dataset.classes,
         "images": len(dataset),
         "balance": options.balance,
-        "class_weights": _class_weights(fitted.labels, dataset.classes) if options.balance == "weight" else None,
+        "class_weights": _class_weights(fitted, dataset, options),
         "left_out": prepared.left_out,
         "skipped": skipped_rows(prepared),
         "computed": prepared.computed,
@@ -79,9 +83,9 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
         "needs_tensorflow": any(backbone.spec.runtime == "tensorflow" for backbone in model.backbones),
         "model_dir": str(model_dir),
     }
-    model.info = _info(result, evidence.measures, prepared, fitted.search, options)
-    evidence = replace(evidence, skipped=result["skipped"], fine_tuning=tuned)
-    save_model(model, model_dir, render_report(model, evidence) if options.report else None)
+    model.info = _info(result, evidence.measures, prepared, fitted, options)
+    evidence = replace(evidence, skipped=result["skipped"], **({"fine_tuning": tuned} if tuned else {}))
+    save_model(model, model_dir, render(model, evidence) if options.report else None)
     _write_legacy_labels(dataset.classes, kept.with_name("retrained_labels.txt"))
     result["seconds"] = round(time.perf_counter() - start, 3)
     return result
@@ -122,6 +126,11 @@ def _fine_tuned(fitted, prepared, options, place):
     prepared.unknown = tuned.unknown
     fitted = replace(fitted, model=tuned.model, held_out=tuned.held_out, logits=tuned.logits, kept_back=tuned.kept_back)
     return fitted, tuned.told
+
+
+# How a model is fitted, judged and shown.
+ONE_LABEL = _fit, judge, render_report
+SEVERAL_LABELS = fit_multilabel, judge_multilabel, render_multilabel
 
 
 def fit(names, backbones, embeddings, labels, groups, options):
@@ -181,8 +190,11 @@ def _backbone_of(quality):
     return QUALITIES[quality]
 
 
-def _class_weights(labels, classes):
-    """{class: how much each of its pictures counts}, so that all classes count the same."""
+def _class_weights(fitted, dataset, options):
+    """{class: how much each of its pictures counts}, so that all count the same; None where they do not, or several."""
+    if options.balance != "weight" or dataset.targets is not None:
+        return None
+    labels, classes = fitted.labels, dataset.classes
     counts = np.bincount(labels, minlength=len(classes))
     return {
         name: round(len(labels) / (len(classes) * count), 4)
@@ -190,20 +202,20 @@ def _class_weights(labels, classes):
     }
 
 
-def _info(result, measures, prepared, search, options):
+def _info(result, measures, prepared, fitted, options):
     dataset, data_hash = prepared.dataset, hashlib.sha256()
-    for label, digest in sorted(zip(dataset.labels, prepared.digests, strict=True)):
-        data_hash.update(f"{dataset.classes[label]}\0{digest.hex()}\n".encode("utf-8", "surrogateescape"))
-    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
+    labelled = enumerate(prepared.digests)
+    for name, digest in sorted((name, digest) for row, digest in labelled for name in dataset.names_of(row) or [""]):
+        data_hash.update(f"{name}\0{digest.hex()}\n".encode("utf-8", "surrogateescape"))
     packages = "retrain", "numpy", "scikit-learn", "ai-edge-litert", "pillow"
     metrics = {key: value for key, value in measures.items() if key not in TOO_LONG}
     return {
         "metrics": metrics | {key: result[key] for key in ("accuracy_from", "test_images")},
         "unknown": result["unknown"],
-        "counts": dict(zip(dataset.classes, counts.tolist(), strict=True)),
+        "counts": dict(zip(dataset.classes, dataset.counts().tolist(), strict=True)),
         "skipped": len(prepared.skipped),
         "left_out": prepared.left_out,
-        "head": {"kind": "multinomial logistic regression", "C": search.C},
+        "head": {"kind": HEADS[fitted.model.head.kind], "C": fitted.search.C},
         "data_sha256": data_hash.hexdigest(),
         "options": _without_paths(options, result),
         "quality": result["quality"],
@@ -215,7 +227,7 @@ def _info(result, measures, prepared, search, options):
 
 def _without_paths(options, result):
     """The options for `model.json`, which may be handed on: where things lie on this machine is nobody's business."""
-    kept = {key: value for key, value in asdict(options).items() if key not in ("model_dir", "log_dir")}
+    kept = {key: value for key, value in asdict(options).items() if key not in TOLD_ELSEWHERE}
     return kept | {"backbone": options.backbone and result["backbone"]}
 
 

@@ -7,6 +7,7 @@ from retrain.report.page import percent
 FEW = 20  # pictures a class, below which little can be learned and less be measured
 NAMED = 5  # classes in a sentence
 LITTLE = 0.03  # gained by four times as many pictures
+TOGETHER = 0.1  # share of pictures with several labels, below which a model often tells but one of them
 
 
 def advise(classes, counts, matrix, learning_curve=None, shortcut=None):
@@ -21,6 +22,22 @@ def advise(classes, counts, matrix, learning_curve=None, shortcut=None):
         *_on_more_pictures(classes, learning_curve),
         *_on_small_classes(counts),
     ]
+
+
+def advise_on_labels(counts, together):
+    """Sentences on a set whose pictures may have several labels.
+
+    counts: {label: pictures}.  together: share of the pictures that have two labels or more.
+    """
+    return [*_on_labels_apart(together), *_on_small_classes(counts)]
+
+
+def _on_labels_apart(together):
+    if together < TOGETHER:
+        yield (
+            f"{percent(together)} of the pictures have several labels. Add such as show two of them together: who has "
+            "seen few often tells only the clearer one."
+        )
 
 
 def _on_shortcut(shortcut):

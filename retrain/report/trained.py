@@ -126,8 +126,8 @@ def render_report(model, evidence):
         epochs=_epochs(evidence.fine_tuning),
         gains=_largest_gains(classes, evidence.learning_curve),
         scores=_listed(scores), counts=counts, most=max(counts.values()), total=sum(counts.values()),
-        skipped=_by_reason(evidence.skipped), named=NAMED,
-        options=_options(model.info["options"]), commands=_commands(evidence.model_dir),
+        skipped=by_reason(evidence.skipped), named=NAMED,
+        options=options_as_text(model.info["options"]), commands=commands_of(evidence.model_dir),
     )  # fmt: skip
 
 
@@ -219,7 +219,7 @@ def _at(curve, coverages):
     return [point for number, point in enumerate(points) if point and point not in points[:number]]
 
 
-def _by_reason(skipped):
+def by_reason(skipped):
     """{reason: its rows}, the most frequent first."""
     found = defaultdict(list)
     for row in skipped:
@@ -227,7 +227,7 @@ def _by_reason(skipped):
     return dict(sorted(found.items(), key=lambda item: -len(item[1]))[:REASONS])
 
 
-def _options(options):
+def options_as_text(options):
     """{option: its value as text}, without those that ask for nothing."""
     texts = {
         key: ",".join(map(str, value)) if isinstance(value, list | tuple) else value for key, value in options.items()
@@ -235,7 +235,7 @@ def _options(options):
     return {key: text for key, text in texts.items() if text not in ("", None)}
 
 
-def _commands(model_dir):
+def commands_of(model_dir):
     """What to type, and what it does."""
     elsewhere = model_dir is not None and Path(model_dir) != default_model_dir()
     model = f" --model-dir {shlex.quote(name_of(model_dir))}" if elsewhere else ""

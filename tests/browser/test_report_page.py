@@ -187,3 +187,14 @@ def test_policy_of_the_page_stops_what_would_reach_the_network(browser, report):
             server.accept()
     assert page.title() != "owned"
     context.close()
+
+
+@pytest.mark.parametrize("width", [PHONE, 1280])
+def test_page_of_several_labels_is_readable(open_page, trained_on_labels, width):
+    url = (trained_on_labels[0] / "model" / "report.html").as_uri()
+    page = open_page(url=url, viewport={"width": width, "height": 800})
+    page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+    assert page.get_by_role("row").count() == 1 + 3
+    assert page.get_by_text("was missed").count() > 0
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert Axe().run(page, options={"runOnly": RULES}).response["violations"] == []

@@ -19,7 +19,7 @@ TRAIN_KEYS = [
     "model_dir",
 ]  # fmt: skip
 EVALUATE_KEYS = ["coverage", "accuracy_on_covered", "ece", "per_class", "confusion"]
-GUESS_KEYS = ["path", "label", "confidence", "scores", "unknown", "candidates", "error"]
+GUESS_KEYS = ["path", "label", "confidence", "scores", "unknown", "candidates", "labels", "error"]
 
 
 def is_one_clear_error(result, *words):
@@ -254,8 +254,8 @@ def test_tf_files_that_is_a_file_is_one_clear_error(run, data, tmp_path):
 
 def test_newer_model_is_one_clear_error(run, picture, model_dir):
     manifest = json.loads((model_dir / "model.json").read_bytes())
-    (model_dir / "model.json").write_text(json.dumps(manifest | {"format_version": 3}))
-    assert is_one_clear_error(run("guess", picture), "has format 3")
+    (model_dir / "model.json").write_text(json.dumps(manifest | {"format_version": 4}))
+    assert is_one_clear_error(run("guess", picture), "has format 4")
 
 
 @pytest.mark.parametrize("name", ["model.json", "head.npz", "trust.npz", "backbone.tflite"])
