@@ -20,7 +20,9 @@ C_GRID = (3.0, 30.0, 300.0)  # inverse regularisation strengths; the loss is fla
 DEFAULT_C = 30.0  # where there is too little data to choose
 SEARCH_ROWS = 20_000  # above this C is searched on a stratified sample
 SAMPLE_ROWS = 5_000
-TOLERANCE = 1e-4  # at ten times this a warm start stops where it began, and every C looks alike
+# Of a gradient's largest number: at ten times this a warm start stops where it began, and every C looks alike; and as
+# each class has its share of the pictures, of many classes none would begin.
+TOLERANCE, TOLERANCE_OF_ALL = 1e-4, 5e-3
 MAX_ITERATIONS = 1_000
 SINGLE_THREAD_WORK = 2e8  # rows x dimensions x classes; below this more BLAS threads only get in each other's way
 
@@ -115,7 +117,7 @@ def require_scikit_learn():
         )
 
 
-def fit_path(embeddings, labels, classes, strengths, tolerance=TOLERANCE, weighted=True):
+def fit_path(embeddings, labels, classes, strengths, weighted=True):
     """Yield a Head for each C in turn, each started from the one before.
 
     Multinomial logistic regression, L-BFGS, deterministic.  A class without rows is never predicted.
@@ -128,6 +130,7 @@ def fit_path(embeddings, labels, classes, strengths, tolerance=TOLERANCE, weight
     scale = float(np.sqrt(np.mean(np.einsum("nd,nd->n", centred, centred)))) or 1.0
     centred /= np.float32(scale)
     weight = "balanced" if weighted else None
+    tolerance = min(TOLERANCE, TOLERANCE_OF_ALL / classes)
     model = LogisticRegression(class_weight=weight, max_iter=MAX_ITERATIONS, tol=tolerance, warm_start=True)
     for strength in strengths:
         model.set_params(C=strength).fit(centred, labels)

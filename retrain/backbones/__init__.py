@@ -8,7 +8,8 @@ from retrain.backbones.runner import SUFFIXES, Backbone
 from retrain.backbones.sources import is_source, load_source, names_of
 
 __all__ = [
-    "APPLICATIONS", "BACKBONES", "Backbone", "BackboneSpec", "find_spec", "generic_mean", "load_backbone", "names_of",
+    "APPLICATIONS", "BACKBONES", "Backbone", "BackboneSpec", "find_spec", "generic_mean", "is_source", "load_backbone",
+    "names_of",
 ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from retrain.augment import augment
-from retrain.backbones import Backbone, find_spec
+from retrain.backbones import Backbone, find_spec, is_source, names_of
 from retrain.backbones.runner import SUFFIXES
 from retrain.bottlenecks import Store, embed_files
 from retrain.calibrate import fit_temperature
@@ -54,14 +54,13 @@ class Tuned:
     unknown: object = None  # float32 (u, D), normalized, of what lies in `_unknown/`
 
 
-def fine_tune(fitted, prepared, options, place):
-    """Tuned, of a Fitted and the Prepared pictures that it was fitted on.  place: folder that views may be kept below.
+def fine_tune(spec, fitted, prepared, options, place):
+    """Tuned, of a Fitted and the Prepared pictures that it was fitted on.
 
-    Raises RetrainError where the network cannot learn on.
+    spec: BackboneSpec of `tunable_spec`.  place: folder that views may be kept below.
     """
     start = time.monotonic()
     deadline = start + 60 * options.max_minutes
-    spec = _spec_of(prepared.backbones[0].spec)
     training, validation = _parts(fitted, prepared, options)
     told = {"kept": False, "backbone": spec.name, "validation_images": len(validation), "history": []}
     if len(validation) < FEWEST:
@@ -96,14 +95,22 @@ def fine_tune(fitted, prepared, options, place):
     return replace(tuned, told=told | tuned.told | seconds)
 
 
-def _spec_of(spec):
-    """BackboneSpec of the network of full precision.  Raises RetrainError where its weights cannot be had."""
-    if not spec.weights_package:
+def tunable_spec(backbone):
+    """BackboneSpec, in full precision, of the first of the networks named.
+
+    Raises RetrainError now, before any work, where it cannot learn on.
+    """
+    name = names_of(backbone)[0]
+    if is_source(name):
         raise RetrainError(
-            f"{spec.name} cannot be fine-tuned: only networks that retrain backbones lists can.",
+            f"{name} cannot be fine-tuned: only networks that retrain backbones lists can.",
             "Leave --fine-tune out, or name one of these first.",
         )
-    return find_spec(spec.name if spec.precision == "float32" else f"{spec.name}-float32")
+    from retrain.tf import require
+
+    require()
+    spec = find_spec(name)
+    return spec if spec.precision == "float32" else find_spec(f"{name}-float32")
 
 
 def _parts(fitted, prepared, options):

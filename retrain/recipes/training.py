@@ -19,7 +19,7 @@ from retrain.head import Search, few_threads, fit_head, require_scikit_learn, se
 from retrain.metrics import softmax
 from retrain.model import Model, check_writable, learned_marks, save_model
 from retrain.options import QUALITIES, TrainOptions, default_model_dir
-from retrain.recipes.fine_tuning import FOLDER, fine_tune
+from retrain.recipes.fine_tuning import FOLDER, fine_tune, tunable_spec
 from retrain.recipes.judging import judge
 from retrain.recipes.multilabel import fit_multilabel, judge_multilabel
 from retrain.recipes.preparing import prepare
@@ -61,12 +61,13 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
     model_dir = Path(options.model_dir or default_model_dir())
     check_writable(model_dir)
     name, kept = options.backbone or _backbone_of(options.quality), store_path(model_dir)
+    tunable = tunable_spec(name) if options.fine_tunes else None
     prepared = prepare(data, name, options, kept)
     _tell_heavy(prepared.backbones)
     fit_model, judge_model, render = ONE_LABEL if prepared.dataset.targets is None else SEVERAL_LABELS
     fitted, tuned = fit_model(prepared, options), None
-    if options.fine_tunes:
-        fitted, tuned = _fine_tuned(fitted, prepared, options, kept.with_name(FOLDER))
+    if tunable:
+        fitted, tuned = _fine_tuned(tunable, fitted, prepared, options, kept.with_name(FOLDER))
     model, dataset = fitted.model, prepared.dataset
     told, evidence = judge_model(prepared, fitted, options)
     result = told | {
@@ -117,9 +118,9 @@ def _fit(prepared, options):
     )  # fmt: skip
 
 
-def _fine_tuned(fitted, prepared, options, place):
+def _fine_tuned(spec, fitted, prepared, options, place):
     """The Fitted with a network that learned on, where that helps, and what is told of it."""
-    tuned = fine_tune(fitted, prepared, options, place)
+    tuned = fine_tune(spec, fitted, prepared, options, place)
     if not tuned.model:
         log.warning("Fine-tuning is discarded: %s.", tuned.told["why"])
         return fitted, tuned.told

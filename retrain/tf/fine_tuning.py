@@ -66,13 +66,13 @@ class Tuner:
         """
         keras.utils.set_random_seed(settings["seed"])
         with self.strategy.scope():
-            network = self._with_head(head)
+            network = self.with_head(head)
         start = network.get_weights()
 
         def run(batch):
             network.set_weights(start)
             batches = _Views(views, batch, settings["seed"], len(head.intercept))
-            self._compile(network, len(batches))
+            self.compile(network, len(batches))
             return _run(network, batches, validation, folder, settings)
 
         try:
@@ -95,7 +95,7 @@ class Tuner:
         upper.set_weights(self.upper.get_weights())
         return to_file(lambda images: upper(lower(prepare(self.spec, images)), training=False), self.spec.image_size)
 
-    def _with_head(self, head):
+    def with_head(self, head):
         entry = keras.Input(self.shape, dtype="float16")
         embeddings = _Steady(self.upper)(layers.Identity(dtype="float32")(entry))
         embeddings = layers.Dropout(DROPOUT)(layers.UnitNormalization(dtype="float32")(embeddings))
@@ -103,7 +103,7 @@ class Tuner:
         network.layers[-1].set_weights([head.weights.T, head.intercept])
         return network
 
-    def _compile(self, network, steps):
+    def compile(self, network, steps):
         schedule = keras.optimizers.schedules.CosineDecay(
             0.0, steps * (EPOCHS - 1), warmup_target=LEARNING_RATE, warmup_steps=steps
         )
