@@ -12,6 +12,7 @@ import click
 import pytest
 
 from retrain.cli import COMMANDS, cli
+from retrain.options import QUALITIES
 from retrain.sources import SOURCES
 
 ROOT = Path(__file__).parent.parent
@@ -45,6 +46,12 @@ def test_make_targets_in_the_readme_exist():
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", README))
 def test_link_in_the_readme_leads_somewhere(link):
     assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize("quality", ["fast", "good"])  # best is what training makes of good
+def test_preset_is_chosen_from_the_frontier(quality):
+    table = (ROOT / "docs/frontier.md").read_text(encoding="utf-8")
+    assert f"| {QUALITIES[quality].replace('efficientnet-', '')} **{quality}** |" in table
 
 
 def test_wrappers_know_every_option_that_takes_a_value():
