@@ -9,7 +9,7 @@ from retrain.cli import shared
 from retrain.recipes import preparing, training
 
 STEPS = {
-    "find": (preparing, ["find_dataset"]),
+    "find": (preparing, ["find_labelled"]),
     "load backbone": (preparing, ["load_backbone"]),
     "embed": (preparing, ["embed_files"]),
     "find copies": (preparing, ["find_pairs", "group_by"]),

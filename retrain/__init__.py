@@ -27,6 +27,7 @@ _HOMES = {
     "crawl": "retrain.recipes.crawling",
     "learn": "retrain.recipes.learning",
     "train": "retrain.recipes.training",
+    "train_like": "retrain.recipes.repeating",
     "evaluate": "retrain.recipes.evaluating",
     "explain_pictures": "retrain.recipes.explaining",
     "find_odd_one_out": "retrain.recipes.odd_one_out",

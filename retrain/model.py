@@ -113,6 +113,14 @@ def load_model(folder):
                 raise
 
 
+def load_manifest(path):
+    """What `model.json` says, of a model folder or of that file alone.  Raises RetrainError where it cannot be read."""
+    path = Path(path)
+    if not path.is_file():
+        return _read_manifest(path)[1]
+    return _parse_manifest(path, _read(path))
+
+
 def find_classes(folder):
     """Sorted labels of the model in a folder, none where there is no model.  Raises RetrainError on a damaged one."""
     homes = Path(folder), _previous(_real(folder))
@@ -157,22 +165,36 @@ def _read_manifest(folder):
     """The folder that the model is read from, and what its manifest says."""
     try:
         home, text = _find_manifest(folder)
+    except OSError as error:
+        raise _unreadable(folder / MANIFEST, error) from error
+    return home, _parse_manifest(folder / MANIFEST, text)
+
+
+def _parse_manifest(path, text):
+    try:
         manifest = json.loads(text)
         version = manifest["format_version"]
         if version in READABLE and not all(OURS.fullmatch(name) for name in manifest["files"]):
             raise ValueError("it names foreign files")
-    except OSError as error:
-        raise RetrainError(
-            f"{folder / MANIFEST} cannot be read: {error.strerror}.", "Check its permissions."
-        ) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RetrainError(f"{folder / MANIFEST} is damaged: {error}.", "Train again.") from error
+        raise RetrainError(f"{path} is damaged: {error}.", "Train again.") from error
     if version not in READABLE:
         raise RetrainError(
-            f"the model in {folder} has format {version}; this retrain reads format {FORMAT_VERSION}.",
+            f"{path} has format {version}; this retrain reads format {FORMAT_VERSION}.",
             "Install the newest retrain, or train again.",
         )
-    return home, manifest
+    return manifest
+
+
+def _read(path):
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path, error):
+    return RetrainError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.")
 
 
 def _find_manifest(folder):

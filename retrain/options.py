@@ -6,7 +6,7 @@ from pathlib import Path
 
 SPLITS = ["content", "legacy"]
 BALANCES = ["weight", "cut", "none"]
-QUALITIES = {
+QUALITIES = {  # chosen from docs/frontier.md
     "fast": "efficientnet-lite0",
     "good": "efficientnet-lite0+efficientnet-lite2",
     "best": "efficientnet-lite0+efficientnet-lite2",  # and the first of them, fine-tuned

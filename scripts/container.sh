@@ -106,7 +106,7 @@ build_image() {
 
 # run_in_container COMMAND ARGUMENT…: become that command in a container.
 run_in_container() {
-  local files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html='' logs='' data='' out='' backbones='' label=''
+  local files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html='' logs='' data='' out='' backbones='' like='' label=''
   local extra debug='' lists=() args=(--rm --pull never --read-only --cap-drop ALL --security-opt no-new-privileges
     --no-healthcheck --log-driver none --env TF_FILES --env RETRAIN_PROGRAM --env NO_COLOR)
   check_names "$@"
@@ -197,6 +197,8 @@ add_mounts() {
     train)
       add_backbone_mounts
       adds_to "$logs"
+      # A model that is to be replaced cannot be a mount of its own.
+      [ -z "$like" ] || { real "$like" && is_mounted "$REPLY"; } || reads "$like"
       ;;
   esac
   [ -z "$html" ] || { folder_of "$html" && writes "$REPLY"; }
@@ -228,6 +230,8 @@ read_options() {
       --apply) changes=yes ;;
       --backbone) backbones=${2-} ;;
       --backbone=*) backbones=${1#*=} ;;
+      --like) like=${2-} ;;
+      --like=*) like=${1#*=} ;;
       --data) data=${2-} ;;
       --data=*) data=${1#*=} ;;
       --html) html=${2-} ;;

@@ -12,6 +12,7 @@ import click
 import pytest
 
 from retrain.cli import COMMANDS, cli
+from retrain.options import QUALITIES
 from retrain.sources import SOURCES
 
 ROOT = Path(__file__).parent.parent
@@ -47,6 +48,12 @@ def test_link_in_the_readme_leads_somewhere(link):
     assert (ROOT / link).exists()
 
 
+@pytest.mark.parametrize("quality", ["fast", "good"])  # best is what training makes of good
+def test_preset_is_chosen_from_the_frontier(quality):
+    table = (ROOT / "docs/frontier.md").read_text(encoding="utf-8")
+    assert f"| {QUALITIES[quality].replace('efficientnet-', '')} **{quality}** |" in table
+
+
 def test_wrappers_know_every_option_that_takes_a_value():
     known = re.search(r"^ *(-.*)\) ;;$", (ROOT / "scripts/lib.sh").read_text(encoding="utf-8"), re.MULTILINE)
     wrapped = set.union(*map(options_with_a_value, COMMANDS))
@@ -58,7 +65,7 @@ def test_commands_in_the_readme_run(tmp_path):
         run_retrain(tmp_path, "sample", part, "--per-class", "20", "--seed", str(seed))
     shutil.copy(next((tmp_path / "holiday").glob("*/*")), tmp_path / "picture.jpg")
     commands = re.findall(r"\| `retrain ([^`]+)` \|$", README, re.MULTILINE)
-    assert len(commands) == len(COMMANDS) + 2  # sort and clean are there twice
+    assert len(commands) == len(COMMANDS) + 3  # train, sort and clean are there twice
     for command in commands:
         # sample would overwrite, and refuses; crawl and learn need the network.
         if command != "sample photos" and not command.startswith(("crawl ", "learn ")):

@@ -1,6 +1,7 @@
 """retrain train"""
 
 import click
+from click.core import ParameterSource
 
 from retrain import progress
 from retrain.cli.scores import print_classes, print_labels, print_per_label, print_rows, unknown_rows
@@ -28,6 +29,11 @@ WEAKEST = 12  # classes listed where there are more
     metavar="N", help="For fine-tuning.",
 )  # fmt: skip
 @click.option("--log-dir", metavar="FOLDER", help="Write TensorBoard's event files of the fine-tuning there.")
+@click.option(
+    "--like", metavar="MODEL",
+    help="Train with the options of this model, a folder or a model.json; what is typed beside it wins. Says what is "
+    "not as it was then: pictures, versions, machine.",
+)  # fmt: skip
 @data_options
 @click.option(
     "--multi-label", is_flag=True,
@@ -45,7 +51,8 @@ WEAKEST = 12  # classes listed where there are more
     help="Write report.html beside the model, and look what would make it better.",
 )  # fmt: skip
 @AS_JSON
-def command(data, as_json, **options):
+@click.pass_context
+def command(context, data, like, as_json, **options):
     """Teach a model the categories of DATA: one folder a class, whose name is the label.
 
     Deeper folders belong to their class. A DATA with train/ and test/ inside is used as such. Pictures in a folder
@@ -60,11 +67,17 @@ def command(data, as_json, **options):
     retrain train photos --quality good --only daisy,roses
     retrain train photos --multi-label
     retrain train photos --balance cut --min-size 224x224
+    retrain train photos --like model.json --model-dir again
     """
+    from retrain.recipes.repeating import train_like
     from retrain.recipes.training import train
 
     with progress.shown():
-        result = train(data, TrainOptions(**options))
+        if like is None:
+            result = train(data, TrainOptions(**options))
+        else:
+            defaults = {name for name in options if context.get_parameter_source(name) is ParameterSource.DEFAULT}
+            result = train_like(like, data, **{name: options[name] for name in options.keys() - defaults})
     show(result, as_json, _print)
 
 
@@ -102,6 +115,8 @@ def _print(result):
 def _print_end(result):
     for sentence in result["advice"]:
         click.echo(f"- {plain(sentence)}")
+    if result.get("differences") == []:
+        click.echo("All is as it was, and the head is the same, byte for byte.")
     click.echo(f"Model: {result['model_dir']}, trained in {result['seconds']:.1f} s")
 
 

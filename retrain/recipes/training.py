@@ -167,10 +167,15 @@ def _fit_detector(search, embeddings, labels, groups):
 
 
 def options_of(model):
-    """The TrainOptions that a model was trained with; those that are new since are as by default."""
+    """The TrainOptions that a model was trained with."""
+    return options_kept(model.info)
+
+
+def options_kept(info):
+    """The TrainOptions in what a model says of its making; those that are new since are as by default."""
     told: dict[str, Any] = {}
     for field in fields(TrainOptions):
-        value = model.info["options"].get(field.name, field.default)
+        value = info["options"].get(field.name, field.default)
         told[field.name] = tuple(value) if isinstance(value, list) else value
     return TrainOptions(**told)
 
@@ -223,6 +228,7 @@ def _info(result, measures, prepared, fitted, options):
         "backbone": result["backbone"],
         "fine_tuning": result["fine_tuning"],
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "platform": {"system": platform.system(), "machine": platform.machine()},
     }
 
 

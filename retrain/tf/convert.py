@@ -43,12 +43,13 @@ def convert_source(source):
     return to_file(network, image_size)
 
 
-def convert(spec):
+def convert(spec, model=None):
     """Bytes of a LiteRT file: one picture in, pooled vector float32 (1, D) and feature map float32 (1, h, w, D) out.
 
+    model: Keras; None: that of the spec.
     float32 takes preprocessed pixels; int8 (weights and activations, per-channel) takes uint8 pixels as they are.
     """
-    model = build_keras(spec)
+    model = model or build_keras(spec)
     module = tf.Module()
     module.run = tf.function(
         lambda images: model(images, training=False),

@@ -57,6 +57,18 @@ def test_train_says_how_accuracy_was_measured(run, data):
     assert b"Accuracy: not measured, too few pictures." in run("train", data)[1]
 
 
+def test_train_like_a_model_takes_its_options_but_for_those_typed(run, data, tmp_path):
+    first, again = tmp_path / "first", tmp_path / "again"
+    run("train", data, "--seed", "5", "--max-per-class", "4", "--no-report", "--model-dir", first)
+    code, out, err = run("train", data, "--like", first, "--seed", "0", "--model-dir", again)  # 0 is the default
+    assert code == 0
+    assert "option seed: 0 now, 5 then." in err
+    assert b"byte for byte" not in out
+    options = load_model(again).info["options"]
+    assert (options["seed"], options["max_per_class"], options["report"]) == (0, 4, False)
+    assert b"byte for byte" in run("train", data, "--like", again / "model.json")[1]
+
+
 def test_train_with_bad_files_is_done_with_exit_code_3(run, data):
     (data / "fish" / "text.jpg").write_text("words")
     code, out, err = run("train", data, "--json")

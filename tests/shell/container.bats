@@ -285,6 +285,18 @@ retrain() {
   mounted "rw $here/tf_files" "ro $here/other" "ro $here/holiday"
 }
 
+@test "train reads the model that it is to repeat, which may be the one that is replaced" {
+  mkdir -p friends/model
+  touch friends/model/model.json
+  retrain train holiday --like friends/model/model.json
+  mounted "rw $here/tf_files" "ro $here/friends/model" "ro $here/holiday"
+  retrain train holiday --like=friends/model
+  mounted "rw $here/tf_files" "ro $here/friends/model" "ro $here/holiday"
+  mkdir -p tf_files/model
+  retrain train --like tf_files/model holiday
+  mounted "rw $here/tf_files" "ro $here/holiday"
+}
+
 @test "imagenet reads the pictures, and no model" {
   retrain imagenet holiday/1.jpg
   mounted "ro $here/holiday"
