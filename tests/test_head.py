@@ -1,4 +1,5 @@
 import sys
+import warnings
 from hashlib import sha256
 
 import numpy as np
@@ -99,11 +100,24 @@ def test_same_rows_give_same_bytes():
     assert first.intercept.tobytes() == again.intercept.tobytes()
 
 
-def test_path_ends_where_a_fit_of_its_own_ends():
+def test_path_ends_where_a_fit_of_its_own_ends(monkeypatch):
     embeddings, labels, _ = drawn(200)
-    *_, last = fit_path(embeddings, labels, 3, C_GRID, 1e-6)
-    alone = next(fit_path(embeddings, labels, 3, C_GRID[-1:], 1e-6))
+    monkeypatch.setattr(head, "TOLERANCE", 1e-6)
+    *_, last = fit_path(embeddings, labels, 3, C_GRID)
+    alone = next(fit_path(embeddings, labels, 3, C_GRID[-1:]))
     assert last.logits(embeddings) == pytest.approx(alone.logits(embeddings), abs=0.05)
+
+
+def test_head_of_many_classes_with_many_rows_begins_to_learn(monkeypatch):
+    """Where each class has its thousandth of the rows, no single number of the gradient is large."""
+    monkeypatch.setattr(head, "MAX_ITERATIONS", 3)
+    random, labels = np.random.default_rng(0), np.repeat(np.arange(1_000), 20)
+    means = np.abs(random.standard_normal((1_000, 512), np.float32))
+    rows = np.maximum(means[labels] + 3 * random.standard_normal((len(labels), 512), np.float32), 0)
+    embeddings = normalize([rows])
+    with warnings.catch_warnings(action="ignore"):  # that three are few
+        guesses = fit_head(embeddings, labels, 1_000, 30.0).logits(embeddings).argmax(axis=1)
+    assert np.mean(guesses == labels) > 0.5
 
 
 def test_embeddings_are_not_changed():
