@@ -1,6 +1,7 @@
 """What TensorFlow computes on."""
 
 import logging
+from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -8,6 +9,7 @@ import tensorflow as tf
 log = logging.getLogger("retrain")
 
 SMALLEST_BATCH = 1
+NVIDIA_DEVICE = Path("/dev/nvidia0")
 
 
 def strategy():
@@ -15,6 +17,8 @@ def strategy():
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
+    if not gpus and NVIDIA_DEVICE.exists():
+        log.warning("There is a GPU that TensorFlow cannot use: this takes the CPU. retrain doctor says why.")
     keras.config.set_dtype_policy("mixed_float16" if gpus else "float32")
     return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
 

@@ -91,6 +91,13 @@ retrain() {
   done
 }
 
+@test "train writes TensorBoard's files where it is asked to" {
+  retrain train holiday --quality best --log-dir logs/today
+  mounted "rw $here/tf_files" "rw $here/logs/today" "ro $here/holiday"
+  has '--network none'
+  [ -d logs/today ]
+}
+
 @test "lists of addresses are read wherever a class names them" {
   export HOME=$BATS_TEST_TMPDIR/home
   unset XDG_CACHE_HOME XDG_CONFIG_HOME
