@@ -15,7 +15,7 @@ from retrain.head import Head
 from retrain.model import Model
 from retrain.options import ImageNetOptions, TrustOptions
 
-BACKBONE = "efficientnet-lite2"  # the more accurate of the two shipped ones
+BACKBONE = "efficientnet-lite2"  # the most accurate of the shipped ones
 HEAD_FILE = "imagenet-head.npz"
 HEAD_SHA256 = "053e84e905b2112162bc98f336355fdce40b5e4206fb51805bd066fba15c436d"
 

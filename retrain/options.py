@@ -8,8 +8,8 @@ SPLITS = ["content", "legacy"]
 BALANCES = ["weight", "cut", "none"]
 QUALITIES = {  # chosen from docs/frontier.md
     "fast": "efficientnet-lite0",
-    "good": "efficientnet-lite0+efficientnet-lite2",
-    "best": "efficientnet-lite0+efficientnet-lite2",  # and the first of them, fine-tuned
+    "good": "efficientnet-lite0+efficientnet-lite1",
+    "best": "efficientnet-lite0+efficientnet-lite1",  # and the first of them, fine-tuned
 }
 
 

@@ -63,7 +63,7 @@ def test_frontier_is_drawn_and_tabulated(measured, tmp_path):
     page = (tmp_path / "frontier.md").read_text(encoding="utf-8")
     assert page.startswith(before)
     assert page.endswith(rest.partition("<!-- end -->")[2])
-    assert re.search(r"^\| lite0\+lite2 \*\*good\*\* \|", page, re.MULTILINE)
+    assert re.search(r"^\| lite0\+lite1 \*\*good\*\* \|", page, re.MULTILINE)
     picture = ElementTree.parse(tmp_path / "frontier.svg")  # noqa: S314 - made here
     assert len(picture.findall("{*}circle")) == 3
 

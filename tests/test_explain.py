@@ -17,7 +17,7 @@ from retrain.head import Head, normalize
 from retrain.images import decode
 from retrain.model import Model
 
-LITES = ["efficientnet-lite0", "efficientnet-lite2"]
+LITES = ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"]
 
 
 def model_of(*names, classes=3, **head):

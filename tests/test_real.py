@@ -163,7 +163,7 @@ def test_training_from_nothing_gives_the_same_head_again(real_data, tmp_path):
     assert head("one") == head("two")
 
 
-@pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite2"])
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"])
 def test_photos_decoded_at_reduced_scale_keep_their_embedding(real_data, monkeypatch, name):
     backbone = load_backbone(name)
     paths = sorted((real_data / "exif").glob("*_1.jpg"))

@@ -55,7 +55,12 @@ BACKBONES = {
             "efficientnet-lite0-57934424.pth",
             "0e1fa2e6c1a48a38ba65f7aa5142b14c527fa2fa5aec06f79fd5ab3426be57ea",
         ),
-        *_lite(1, 240, "efficientnet-lite1-77cc7160.pth", ""),
+        *_lite(
+            1,
+            240,
+            "efficientnet-lite1-77cc7160.pth",
+            "2411abf130ac3ce09ffc2594dc422aefff20a6db57c96492db71fc99ea9ca808",
+        ),
         *_lite(
             2,
             260,

@@ -16,7 +16,7 @@ WEAKEST = 12  # classes listed where there are more
 @MODEL_DIR
 @click.option(
     "--quality", type=click.Choice(list(QUALITIES)), default=TrainOptions.quality, show_default=True,
-    help="fast: one backbone. good: two side by side, about three times the time. best: and one that is fine-tuned, a "
+    help="fast: one backbone. good: two side by side, about twice the time. best: and one that is fine-tuned, a "
     "few minutes more.",
 )  # fmt: skip
 @click.option(

@@ -10,7 +10,7 @@ from retrain.errors import RetrainError
 from retrain.images import decode
 
 
-@pytest.fixture(scope="module", params=["efficientnet-lite0", "efficientnet-lite2"])
+@pytest.fixture(scope="module", params=["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"])
 def backbone(request):
     return load_backbone(request.param)
 

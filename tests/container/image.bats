@@ -162,7 +162,7 @@ health() {
 
 @test "full trains with a backbone that is not shipped, without network or TensorFlow" {
   works docker_run full --env TF_FILES=/files --env PYTHONPROFILEIMPORTTIME=1 --tmpfs /files:mode=777 \
-    --mount "type=bind,source=$PWD/few,target=/data,readonly" -- train /data --backbone efficientnet-lite1
+    --mount "type=bind,source=$PWD/few,target=/data,readonly" -- train /data --backbone efficientnet-lite1-float32
   grep -q '| *sklearn' "logs/$BATS_TEST_NUMBER.err"
   run ! grep '| *tensorflow' "logs/$BATS_TEST_NUMBER.err"
 }

@@ -91,7 +91,7 @@ def test_second_training_computes_nothing(data):
 
 def test_good_uses_two_backbones(data):
     result = train(data, replace(PLAIN, quality="good"))
-    assert result["backbone"] == "efficientnet-lite0+efficientnet-lite2"
+    assert result["backbone"] == "efficientnet-lite0+efficientnet-lite1"
     assert load_model(result["model_dir"]).head.weights.shape == (2, 2560)
 
 
