@@ -327,7 +327,7 @@ def test_backbones_lists_size_precision_licence_source(run):
     _, out, _ = run("backbones", "--json")
     rows = json.loads(out)
     assert {"name", "image_size", "precision", "licence", "source", "file"} <= set(rows[0])
-    assert [row["file"] for row in rows].count("shipped") == 2
+    assert [row["file"] for row in rows].count("shipped") == 3
     assert b"efficientnet-lite0" in run("backbones")[1]
 
 
