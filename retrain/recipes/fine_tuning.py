@@ -9,6 +9,7 @@ import json
 import logging
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from retrain.parallel import ordered_map
 from retrain.progress import track
 from retrain.recipes.locking import locked
 
-FOLDER = "fine-tuning"  # beside the model
+FOLDER, LOCK = "fine-tuning", "lock"  # beside the model
 VIEWS = 4  # random ones of each picture, beside the plain one
 VALIDATED = 0.1  # share of the pictures, or more where these would be fewer than
 ENOUGH = 60
@@ -60,39 +61,22 @@ def fine_tune(spec, fitted, prepared, options, place):
     spec: BackboneSpec of `tunable_spec`.  place: folder that views may be kept below.
     """
     start = time.monotonic()
-    deadline = start + 60 * options.max_minutes
     training, validation = _parts(fitted, prepared, options)
     told = {"kept": False, "backbone": spec.name, "validation_images": len(validation), "history": []}
     if len(validation) < FEWEST:
         return Tuned(told | {"why": f"{len(validation)} pictures cannot tell whether it helps, {FEWEST} can"})
-    from retrain.tf import open_tuner
-
-    tuner = open_tuner(spec)
-    rows = np.concatenate([validation, training])
-    names = [prepared.digests[row].hex() for row in fitted.learned[rows]]
-    folder = _folder(place, tuner, names, fitted.labels[rows], options)
-    with locked(folder / "lock", "train", folder):
-        try:
-            paths = [prepared.dataset.paths[row] for row in fitted.learned[rows]]
-            views = _views(folder, tuner, paths, names, options.seed, start + LOOKING * 60 * options.max_minutes)
-            if len(views) <= len(validation):
-                return Tuned(told | {"why": f"{options.max_minutes:g} minutes are too few"})
-            history, own, ended = _learn(tuner, views, fitted, rows, len(validation), folder, options, deadline)
-        except KeyboardInterrupt:
-            log.warning("Stopped: fine-tuning is left out. The same command goes on with it.")
-            return Tuned(told | {"why": "it was stopped"})
-        content, suffix = tuner.to_file()
-        if ended:
-            shutil.rmtree(place, ignore_errors=True)
-    told |= {"pictures": len(views) - len(validation), "history": history}
-    runtime = next(runtime for runtime, other in SUFFIXES.items() if other == suffix)
-    name = f"{spec.name.removesuffix('-float32')}-fine-tuned"
-    backbone = Backbone(
-        replace(spec, name=name, weights_package="", weights_file="", mean=0.0, scale=1.0, runtime=runtime), content
-    )
+    try:
+        history, pictures, backbone, own = _tune(spec, fitted, prepared, training, validation, options, Path(place))
+    except KeyboardInterrupt:
+        log.warning("Stopped: fine-tuning is left out. The same command goes on with it.")
+        return Tuned(told | {"why": "it was stopped"})
+    except OSError as error:
+        return Tuned(told | {"why": f"{place} cannot be written ({error.strerror or error})"})
+    if not pictures:
+        return Tuned(told | {"why": f"{options.max_minutes:g} minutes are too few"})
     tuned = _side_by_side(fitted, prepared, training, validation, backbone, own, options)
-    seconds = {"seconds": round(time.monotonic() - start, 1)}
-    return replace(tuned, told=told | tuned.told | seconds)
+    told |= {"pictures": pictures, "history": history, "seconds": round(time.monotonic() - start, 1)}
+    return replace(tuned, told=told | tuned.told)
 
 
 def tunable_spec(backbone):
@@ -123,19 +107,50 @@ def _parts(fitted, prepared, options):
     return order[folds[order] != 0], np.flatnonzero(folds == 0)
 
 
-def _folder(place, tuner, names, labels, options):
-    """Folder of this training, new or left by one that was stopped; what another one left is removed."""
+def _tune(spec, fitted, prepared, training, validation, options, place):
+    """The history of the training, how many pictures it took, the Backbone and the Head that came of it.
+
+    No pictures: the time was too short.
+    """
+    from retrain.tf import open_tuner
+
+    start, minutes = time.monotonic(), 60 * options.max_minutes
+    tuner = open_tuner(spec)
+    rows = np.concatenate([validation, training])
+    names = [prepared.digests[row].hex() for row in fitted.learned[rows]]
+    paths = [prepared.dataset.paths[row] for row in fitted.learned[rows]]
+    folder = place / _key(tuner, names, fitted.labels[rows], options)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / LOCK, "train", folder):
+        _remove_others(folder)
+        views = _views(folder, tuner, paths, names, options.seed, start + LOOKING * minutes)
+        pictures = max(0, len(views) - len(validation))
+        if not pictures:
+            return [], 0, None, None
+        own, history, ended = _learn(tuner, views, fitted, rows, len(validation), folder, options, start + minutes)
+        content, suffix = tuner.to_file()
+        if ended:
+            shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # another one may be at work there
+        place.rmdir()
+    runtime = next(runtime for runtime, other in SUFFIXES.items() if other == suffix)
+    name = f"{spec.name.removesuffix('-float32')}-fine-tuned"
+    made = replace(spec, name=name, weights_package="", weights_file="", mean=0.0, scale=1.0, runtime=runtime)
+    return history, pictures, Backbone(made, content), own
+
+
+def _key(tuner, names, labels, options):
+    """Name of the folder of this training: another one has another."""
     said = [tuner.spec.name, tuner.shape, options.seed, options.balance, names, labels.tolist()]
-    key = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
-    folder = Path(place) / key
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for other in Path(place).iterdir():
-            if other != folder:
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+
+def _remove_others(folder):
+    """Remove what other trainings have left that were stopped and did not go on."""
+    for other in folder.parent.iterdir():
+        if other != folder and (other / LOCK).exists():
+            with suppress(RetrainError), locked(other / LOCK, "train", other):
                 shutil.rmtree(other, ignore_errors=True)
-    except OSError as error:
-        raise RetrainError(f"cannot write to {place}: {error.strerror}.", "Give --model-dir another place.") from error
-    return folder
 
 
 def _views(folder, tuner, paths, names, seed, deadline):
@@ -187,7 +202,7 @@ def _look(path, name, spec, seed):
 
 
 def _learn(tuner, views, fitted, rows, validated, folder, options, deadline):
-    """The history of the training, the Head that came of it, and whether it came to its end."""
+    """The Head that came of it, the history, and whether it came to its end."""
     labels, classes = fitted.labels[rows[: len(views)]], len(fitted.model.classes)
     weights = _weights(labels, classes) if options.balance == "weight" else np.ones(len(labels), np.float32)
     embeddings = normalize([tuner.embed(np.ascontiguousarray(views[:, 0]))])
@@ -195,8 +210,7 @@ def _learn(tuner, views, fitted, rows, validated, folder, options, deadline):
     settings = {"seed": options.seed, "deadline": deadline, "log_dir": options.log_dir}
     learned = views[validated:, 1:], labels[validated:], weights[validated:]
     unseen = np.ascontiguousarray(views[:validated, 0]), labels[:validated], weights[:validated]
-    head, history, ended = tuner.fit(learned, unseen, head, folder, settings)
-    return history, head, ended
+    return tuner.fit(learned, unseen, head, folder, settings)
 
 
 def _weights(labels, classes):
@@ -207,50 +221,66 @@ def _weights(labels, classes):
 
 def _side_by_side(fitted, prepared, training, validation, backbone, own, options):
     """Tuned: the frozen networks and the one that learned on, each by how far it is to be trusted."""
-    model, labels = fitted.model, fitted.labels
     asked = [prepared.dataset.paths[row] for row in np.concatenate([fitted.learned[validation], fitted.tested])]
-    asked += prepared.dataset.unknown
     with Store(None) as store:
-        embedded = embed_files(asked, [backbone], store)
-    if len(embedded.kept) < len(asked):
+        embedded = embed_files([*asked, *prepared.dataset.unknown], [backbone], store)
+    if len(embedded.kept) < len(asked) + len(prepared.dataset.unknown):
         return Tuned({"why": "pictures changed meanwhile"})
-    unseen, kept_back, unknown = np.split(
-        normalize(embedded.embeddings), np.cumsum([len(validation), len(fitted.tested)])
+    unseen, kept_back, unknown = np.split(normalize(embedded.embeddings), [len(validation), len(asked)])
+    weighted, truth = options.balance == "weight", fitted.labels[validation]
+    frozen = fit_head(
+        fitted.embeddings[training], fitted.labels[training], len(fitted.model.classes), fitted.search.C, weighted
     )
-    found = own.logits(unseen)
-    weighted = options.balance == "weight"
-    frozen = fit_head(fitted.embeddings[training], labels[training], len(model.classes), fitted.search.C, weighted)
-    before, truth = frozen.logits(fitted.embeddings[validation]), labels[validation]
-    cool, own_cool = fit_temperature(before, truth), fit_temperature(found, truth)
-    mixed = [(1 - share) * before / cool + share * found / own_cool for share in SHARES]
+    heat, before = _cooled(frozen.logits(fitted.embeddings[validation]), truth)
+    own_heat, found = _cooled(own.logits(unseen), truth)
+    share, logits, told = _mix(before, found, truth)
+    if not told["kept"]:
+        return Tuned(told)
+    model = _join(fitted.model, backbone, own, ((1 - share) / heat, share / own_heat))
+    model.temperature = fit_temperature(logits, truth)
+    confidences = softmax(logits / np.float32(model.temperature))[np.arange(len(truth)), truth]
+    model.limits = replace(model.limits, confidences=np.sort(confidences))
+    kept_back = _beside(fitted.kept_back, kept_back, len(model.backbones))
+    unknown = _beside(prepared.unknown, unknown, len(model.backbones))
+    return Tuned(told, model, validation, logits, kept_back, unknown)
+
+
+def _cooled(logits, truth):
+    """Temperature of logits, and what they are divided by it."""
+    temperature = fit_temperature(logits, truth)
+    return temperature, logits / np.float32(temperature)
+
+
+def _mix(frozen, own, truth):
+    """The share of the network that learned on with the least loss, the logits (v, C) then, and what is told of it."""
+    mixed = [((1 - share) * frozen + share * own).astype(np.float32) for share in SHARES]
     losses = [log_losses(logits, truth) for logits in mixed]
     best = int(np.argmin([each.mean() for each in losses]))
-    loss_before = log_losses(before / cool, truth)
-    gain = loss_before - losses[best]
-    share, logits = float(SHARES[best]), mixed[best].astype(np.float32)
+    before = log_losses(frozen, truth)
+    kept = _helps(before - losses[best])
     told = {
-        "share": round(share, 2), "loss": float(losses[best].mean()), "loss_frozen": float(loss_before.mean()),
-        "accuracy": float(np.mean(logits.argmax(axis=1) == truth)),
-        "accuracy_frozen": float(np.mean(before.argmax(axis=1) == truth)),
+        "kept": kept, "why": None if kept else "it is no better on the validation pictures than without",
+        "share": round(float(SHARES[best]), 2), "loss": float(losses[best].mean()), "loss_frozen": float(before.mean()),
+        "accuracy": float(np.mean(mixed[best].argmax(axis=1) == truth)),
+        "accuracy_frozen": float(np.mean(frozen.argmax(axis=1) == truth)),
     }  # fmt: skip
-    if not _helps(gain):
-        return Tuned(told | {"why": "it is no better on the validation pictures than without"})
-    parts = len(model.backbones)
-    scale, own_scale = np.float32(((parts + 1) / parts) ** 0.5), np.float32((parts + 1) ** 0.5)
-    part, own_part = np.float32((1 - share) / cool), np.float32(share / own_cool)
-    head = Head(
-        np.concatenate([model.head.weights * part * scale, own.weights * own_part * own_scale], axis=1),
-        model.head.intercept * part + own.intercept * own_part,
-    )
-    temperature = fit_temperature(logits, truth)
-    confidences = softmax(logits / np.float32(temperature))[np.arange(len(truth)), truth]
-    limits = replace(model.limits, confidences=np.sort(confidences))
-    kept_back, unknown = (
-        np.concatenate([frozen / scale, own / own_scale], axis=1)
-        for frozen, own in ((fitted.kept_back, kept_back), (prepared.unknown, unknown))
-    )
-    model = replace(model, backbones=[*model.backbones, backbone], head=head, temperature=temperature, limits=limits)
-    return Tuned(told | {"kept": True, "why": None}, model, validation, logits, kept_back, unknown)
+    return float(SHARES[best]), mixed[best], told
+
+
+def _join(model, backbone, own, factors):
+    """The Model with one network more, whose logits are the sum of both heads', each times its factor."""
+    count = len(model.backbones)
+    # Each of so many networks has its part of an embedding of length 1.
+    frozen, added = factors[0] * ((count + 1) / count) ** 0.5, factors[1] * (count + 1) ** 0.5
+    weights = np.concatenate([model.head.weights * np.float32(frozen), own.weights * np.float32(added)], axis=1)
+    intercept = model.head.intercept * np.float32(factors[0]) + own.intercept * np.float32(factors[1])
+    return replace(model, backbones=[*model.backbones, backbone], head=Head(weights, intercept))
+
+
+def _beside(frozen, own, count):
+    """Normalized embeddings of all `count` networks, of those of the frozen ones and of one more."""
+    scale = np.float32(count**0.5)
+    return np.concatenate([frozen * np.float32((count - 1) ** 0.5) / scale, own / scale], axis=1)
 
 
 def _helps(gain):

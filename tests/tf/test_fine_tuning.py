@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -157,6 +158,26 @@ def test_interrupt_before_the_first_epoch_keeps_the_frozen_model(drawn, tmp_path
     result = train(drawn, OPTIONS)
     assert result["fine_tuning"]["why"] == "it was stopped"
     assert load_model(tmp_path / "tf_files" / "model").backbones[0].spec.name == "efficientnet-lite0"
+
+
+def test_full_disk_leaves_the_frozen_model(drawn, tmp_path, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(fine_tuning, "_views", full)
+    result = train(drawn, OPTIONS)
+    assert "No space left on device" in result["fine_tuning"]["why"]
+    assert load_model(tmp_path / "tf_files" / "model").classes == ["house", "tree"]
+
+
+def test_what_stopped_trainings_left_is_removed_unless_one_is_at_work(tmp_path):
+    for name in ("mine", "left", "working"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / fine_tuning.LOCK).touch()
+    (tmp_path / "thesis").mkdir()
+    with fine_tuning.locked(tmp_path / "working" / fine_tuning.LOCK, "train", tmp_path):
+        fine_tuning._remove_others(tmp_path / "mine")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "thesis", "working"]
 
 
 SCRIPT = """
