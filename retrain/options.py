@@ -9,7 +9,7 @@ BALANCES = ["weight", "cut", "none"]
 QUALITIES = {  # chosen from docs/frontier.md
     "fast": "efficientnet-lite0",
     "good": "efficientnet-lite0+efficientnet-lite1",
-    "best": "efficientnet-lite0+efficientnet-lite1",  # and the first of them, fine-tuned
+    "best": "efficientnet-lite1+efficientnet-lite0",  # and the first of them, fine-tuned
 }
 
 
