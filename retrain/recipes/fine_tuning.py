@@ -203,20 +203,16 @@ def _look(path, name, spec, seed):
 
 def _learn(tuner, views, fitted, rows, validated, folder, options, deadline):
     """The Head that came of it, the history, and whether it came to its end."""
+    from sklearn.utils.class_weight import compute_sample_weight
+
     labels, classes = fitted.labels[rows[: len(views)]], len(fitted.model.classes)
-    weights = _weights(labels, classes) if options.balance == "weight" else np.ones(len(labels), np.float32)
+    weights = compute_sample_weight("balanced" if options.balance == "weight" else None, labels).astype(np.float32)
     embeddings = normalize([tuner.embed(np.ascontiguousarray(views[:, 0]))])
     head = fit_head(embeddings[validated:], labels[validated:], classes, fitted.search.C, options.balance == "weight")
     settings = {"seed": options.seed, "deadline": deadline, "log_dir": options.log_dir}
     learned = views[validated:, 1:], labels[validated:], weights[validated:]
     unseen = np.ascontiguousarray(views[:validated, 0]), labels[:validated], weights[:validated]
     return tuner.fit(learned, unseen, head, folder, settings)
-
-
-def _weights(labels, classes):
-    """How much each row counts, so that all classes count the same."""
-    counts = np.maximum(np.bincount(labels, minlength=classes), 1)
-    return (len(labels) / (classes * counts))[labels].astype(np.float32)
 
 
 def _side_by_side(fitted, prepared, training, validation, backbone, own, options):

@@ -16,11 +16,12 @@ from retrain.classifier import Classifier, find_pictures
 from retrain.dataset import class_folders
 from retrain.errors import RetrainError
 from retrain.metrics import at_threshold
-from retrain.model import find_classes, learned_marks
+from retrain.model import find_classes
 from retrain.options import LearnOptions, TrainOptions, default_data, default_model_dir
 from retrain.progress import track
 from retrain.recipes.collecting import collect
 from retrain.recipes.explaining import require_apart
+from retrain.recipes.judging import count_learned
 from retrain.recipes.names import class_names, cut, safe_name
 from retrain.recipes.results import PAGE, Results
 from retrain.recipes.training import train
@@ -62,8 +63,7 @@ def learn(classes, folder, options=LearnOptions()):  # noqa: B008 - frozen
 
 def _name_classes(classes, options):
     """{class: what to search for}, as a model or a folder calls it already."""
-    places = [options.model_dir] if options.model_dir else [default_model_dir()]
-    there = {name for place in places for name in find_classes(place)} | set(class_folders(_data_of(options)))
+    there = [*find_classes(options.model_dir or default_model_dir()), *class_folders(_data_of(options))]
     return {name: label for label, name in sorted(class_names(set(classes), there).items(), key=lambda row: row[1])}
 
 
@@ -101,15 +101,10 @@ def _summary(rows, classifier, threshold):
     known = np.array([row["truth"] is not None for row in read], bool)
     correct = np.array([row["label"] == row["truth"] for row in read], bool)
     labels = Counter(row["label"] for row in read if row["covered"])
-    learned = learned_marks([bytes.fromhex(row["sha256"]) for row in read])
-    flattered = int(np.isin(learned, classifier.model.learned).sum())
-    if flattered:
-        log.warning(
-            "%d of %d pictures were learned by this model: what is right of them flatters it.", flattered, len(read)
-        )
     return {
         "images": len(read), "covered": int(covered.sum()), "missed": int((~covered).sum()),
-        "labels": {name: labels[name] for name in classifier.labels}, "learned": flattered,
+        "labels": {name: labels[name] for name in classifier.labels},
+        "learned": count_learned([bytes.fromhex(row["sha256"]) for row in read], classifier.model.learned),
         "at_threshold": at_threshold(correct[known], covered[known], threshold) if known.any() else None,
         "skipped": [{"path": row["path"], "reason": row["error"]} for row in rows if row["error"]],
     }  # fmt: skip
