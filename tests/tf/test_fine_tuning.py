@@ -298,33 +298,3 @@ def test_without_tensorflow_it_is_said_before_any_work(sample, tmp_path, monkeyp
     with pytest.raises(RetrainError, match="needs TensorFlow") as caught:
         fine_tuning.tunable_spec("efficientnet-lite0+efficientnet-lite2")
     assert "make setup-full" in caught.value.hint
-
-
-def test_card_that_tensorflow_cannot_use_is_never_passed_over_in_silence(tmp_path, monkeypatch, caplog):
-    from retrain.tf import devices
-
-    monkeypatch.setattr(devices, "NVIDIA_DEVICE", tmp_path)
-    monkeypatch.setattr(devices.tf.config, "list_physical_devices", lambda kind: [])
-    devices.strategy()
-    assert "There is a GPU that TensorFlow cannot use" in caplog.text
-    caplog.clear()
-    monkeypatch.setattr(devices, "NVIDIA_DEVICE", tmp_path / "none")
-    devices.strategy()
-    assert not caplog.text
-
-
-def test_batches_are_halved_until_memory_holds_them():
-    from retrain.tf import devices
-
-    asked = []
-
-    def work(batch):
-        asked.append(batch)
-        if batch > 5:
-            raise devices.tf.errors.ResourceExhaustedError(None, None, "too much")
-        return "done"
-
-    assert devices.fitting_batch(work, 32) == ("done", 4)
-    assert asked == [32, 16, 8, 4]
-    with pytest.raises(devices.tf.errors.ResourceExhaustedError):
-        devices.fitting_batch(lambda batch: work(99), 2)
