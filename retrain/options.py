@@ -101,6 +101,21 @@ class SortOptions(TrustOptions):
 
 
 @dataclass(frozen=True)
+class ServeOptions(TrustOptions):
+    model_dir: str | Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 8080
+    name: str = "retrain"  # of the model, where a protocol asks for one
+    token: str | None = None  # that each request must bring
+    insecure: bool = False  # without a token on other addresses than this machine's own
+    max_bytes: int = 64_000_000  # 64 MB a request
+    max_images: int = 64  # a request
+    max_waiting: int = 256  # pictures, of all requests
+    timeout_s: float = 30.0  # for a request to arrive
+    rate: float = 1000.0  # requests a second of one address
+
+
+@dataclass(frozen=True)
 class ExplainOptions:
     model_dir: str | Path | None = None
     label: str | None = None  # what to look for; None: what each picture is taken for

@@ -649,3 +649,22 @@ $model"; do
   [[ $stderr == *UTF-8* ]]
   [ ! -e "$RECORD" ]
 }
+
+@test "serve is published on this machine alone, with a token that stands on no command line" {
+  local first
+  unset RETRAIN_TOKEN
+  retrain serve --name flowers
+  run ! has '--network none'
+  has '--publish 127.0.0.1:8080:8080'
+  has '--env RETRAIN_TOKEN'
+  [ "$(tr '\0' ' ' <"$RECORD")" = 'serve --name flowers --host 0.0.0.0 ' ]
+  mounted "ro $here/tf_files"
+  first=$(cat "$RECORD.token")
+  [[ $first =~ ^[0-9a-f]{32}$ ]]
+  run ! has "$first"
+  "$project/serve.sh" --port 9000 --host ::1
+  has '--publish [::1]:9000:9000'
+  [ "$(cat "$RECORD.token")" != "$first" ]
+  RETRAIN_TOKEN=sesame "$project/serve.sh"
+  [ "$(cat "$RECORD.token")" = sesame ]
+}
