@@ -1,6 +1,7 @@
 """The REST dialect of TensorFlow Serving (https://www.tensorflow.org/tfx/serving/api_rest), for pictures as bytes.
 
-It speaks of our SavedModel: `image_bytes` in, `probabilities` in the order of the labels out.
+It answers as that does with our exported SavedModel: `image_bytes` in, `probabilities` in the order of the labels and
+the best `label` out.
 """
 
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from pydantic import BaseModel
 from retrain.serve.bodies import parse, picture_of, schema_of
 from retrain.serve.engine import NoModelError
 
-INPUT, OUTPUT, SIGNATURE = "image_bytes", "probabilities", "serving_default"
+INPUT, PROBABILITIES, LABEL, SIGNATURE = "image_bytes", "probabilities", "label", "serving_default"
 Name = Annotated[str, Path(pattern="^[^:/]+$", examples=["retrain"])]
 
 router = APIRouter(prefix="/v1/models", tags=["TensorFlow Serving"])
@@ -45,7 +46,10 @@ async def metadata(request: Request, name: Name, version: str | None = None):
     served = _served(request, name, version)
     signature = {
         "inputs": {INPUT: _tensor(INPUT, "DT_STRING", -1)},
-        "outputs": {OUTPUT: _tensor(OUTPUT, "DT_FLOAT", -1, len(served.model.classes))},
+        "outputs": {
+            PROBABILITIES: _tensor(PROBABILITIES, "DT_FLOAT", -1, len(served.model.classes)),
+            LABEL: _tensor(LABEL, "DT_STRING", -1),
+        },
         "method_name": "tensorflow/serving/predict",
     }
     return {
@@ -57,14 +61,18 @@ async def metadata(request: Request, name: Name, version: str | None = None):
 @router.post("/{name}:predict", openapi_extra=schema_of(PredictRequest))
 @router.post("/{name}/versions/{version}:predict", openapi_extra=schema_of(PredictRequest))
 async def predict(request: Request, name: Name, version: str | None = None):
-    """Probabilities of each picture, in the order of the labels that the metadata names."""
+    """Label of each picture, and its probabilities in the order of the labels that the metadata names."""
     served, asked = _served(request, name, version), parse(PredictRequest, await request.body())
     if (asked.instances is None) == (asked.inputs is None):
         raise HTTPException(400, "give either instances or inputs.")
     values = asked.instances if asked.instances is not None else _column(asked.inputs)
     rows = await guess_all(request, served, [_bytes_of(value) for value in values], asked.signature_name)
-    found = [[scores[label] for label in served.model.classes] for scores in rows]
-    return {"predictions": found} if asked.instances is not None else {"outputs": found}
+    probabilities = [[scores[label] for label in served.model.classes] for scores in rows]
+    labels = [next(iter(scores)) for scores in rows]
+    if asked.instances is None:
+        return {"outputs": {PROBABILITIES: probabilities, LABEL: labels}}
+    pairs = zip(probabilities, labels, strict=True)
+    return {"predictions": [{PROBABILITIES: each, LABEL: label} for each, label in pairs]}
 
 
 @router.post("/{name}:classify", openapi_extra=schema_of(ClassifyRequest))

@@ -40,11 +40,13 @@ def ask(address, path, body=None, **options):
 
 @pytest.mark.parametrize("path", ["/v1/models/retrain:predict", "/v1/models/retrain/versions/1:predict"])
 def test_predict_by_row_and_by_column(address, probabilities, b64, path):
+    told = {"probabilities": probabilities, "label": "tree"}
     for instance in (b64, {"image_bytes": b64}, {"any_bytes": b64}):
-        assert ask(address, path, {"instances": [instance] * 2}) == (200, {"predictions": [probabilities] * 2})
+        assert ask(address, path, {"instances": [instance] * 2}) == (200, {"predictions": [told] * 2})
     for inputs in ([b64], {"image_bytes": [b64]}, b64, {"image_bytes": b64}):
         body = {"signature_name": "serving_default", "inputs": inputs}
-        assert ask(address, path, body) == (200, {"outputs": [probabilities]})
+        outputs = {"probabilities": [probabilities], "label": ["tree"]}
+        assert ask(address, path, body) == (200, {"outputs": outputs})
 
 
 def test_classify_gives_pairs_best_first(address, classifier, picture, b64):
