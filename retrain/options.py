@@ -80,6 +80,18 @@ class GuessOptions(TrustOptions):
 
 
 @dataclass(frozen=True)
+class GraphOptions:
+    """What a graph of the original programs takes and gives.  None: as it says itself, or as its kind is known for."""
+
+    input_layer: str | None = None
+    output_layer: str | None = None
+    input_height: int | None = None  # px
+    input_width: int | None = None  # px
+    input_mean: float | None = None  # pixels enter as (0..255 - mean) / std
+    input_std: float | None = None
+
+
+@dataclass(frozen=True)
 class ImageNetOptions:
     top: int = 5  # labels shown, as text and as JSON
     threshold: float = 0.0  # below this confidence a picture is unknown

@@ -30,6 +30,14 @@ def open_graph(spec, content):
     return graphs.open_graph(spec, content)
 
 
+def open_retrained(name, content, options):
+    """A graph of the original programs, ready to run; see `retrain.tf.retrained_graphs`."""
+    require()
+    from retrain.tf import retrained_graphs
+
+    return retrained_graphs.RetrainedGraph(name, content, options)
+
+
 def gradient_map(spec, pixels, weights):
     """Grad-CAM of a registered backbone; see `retrain.tf.grad_cam`."""
     require()

@@ -21,6 +21,26 @@ STATEFUL = re.compile(
     r"|Random.*|TruncatedNormal|Stateful(Uniform|StandardNormal|TruncatedNormal).*|Rng.*|ResourceGather(Nd)?"
     r"|TensorArray.*|StatelessRandomGetAlg|Multinomial|SampleDistortedBoundingBox(V2)?"
 )
+# All that the graphs of pictures' classifiers of TensorFlow 1 are made of: no loops, no files, no state but a check's.
+LISTED = frozenset(
+    """
+    Const Placeholder PlaceholderV2 PlaceholderWithDefault Identity IdentityN NoOp StopGradient PreventGradient
+    CheckNumerics Assert Switch Merge If StatelessIf PartitionedCall StatefulPartitionedCall
+    DecodeJpeg DecodePng DecodeBmp DecodeImage DecodeAndCropJpeg
+    Cast Shape ShapeN Size Rank Reshape Squeeze ExpandDims Transpose Pack Unpack Concat ConcatV2 Split SplitV Slice
+    StridedSlice Gather GatherV2 GatherNd Tile Pad PadV2 MirrorPad Fill ZerosLike OnesLike Range OneHot Where Select
+    SelectV2 BroadcastTo ReverseV2 SpaceToBatch SpaceToBatchND BatchToSpace BatchToSpaceND SpaceToDepth DepthToSpace
+    Add AddV2 AddN Sub Mul MulNoNan Div DivNoNan RealDiv FloorDiv Mod FloorMod Neg Abs Sign Inv Reciprocal Square Sqrt
+    Rsqrt Pow Exp Expm1 Log Log1p Maximum Minimum SquaredDifference Floor Ceil Round Rint Tanh Sigmoid Softplus Softsign
+    Erf ClipByValue Less LessEqual Greater GreaterEqual Equal NotEqual LogicalAnd LogicalOr LogicalNot
+    Mean Sum Prod Max Min All Any ArgMax ArgMin TopK TopKV2 L2Loss
+    MatMul BatchMatMul BatchMatMulV2 BatchMatMulV3 Einsum BiasAdd BiasAddV1 Conv2D DepthwiseConv2dNative
+    FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 BatchNormWithGlobalNormalization LRN MaxPool MaxPoolV2 AvgPool
+    Relu Relu6 LeakyRelu Elu Selu Softmax LogSoftmax RandomUniform
+    ResizeBilinear ResizeBicubic ResizeArea ResizeNearestNeighbor CropAndResize RGBToHSV HSVToRGB AdjustContrastv2
+    Dequantize QuantizeV2 FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars FakeQuantWithMinMaxVarsPerChannel
+    """.split()  # noqa: SIM905
+)
 SAVER = {"SaveV2", "RestoreV2", "MergeV2Checkpoints", "DistributedSave"}  # of the model's own variables
 KERAS_MODULES = re.compile(
     r"keras|keras\.(src\.)?(models|layers|ops|activations|initializers|regularizers|constraints|dtype_policies|quantizers"
@@ -37,6 +57,12 @@ def refuse_graph(name, graph):
     """Raise RetrainError where a GraphDef can do more than compute."""
     bodies = _bodies(graph)
     _refuse(name, [graph.node, *bodies.values()], bodies)
+
+
+def refuse_unlisted(name, graph):
+    """Raise RetrainError where a GraphDef holds operations that are neither listed nor functions of its own."""
+    bodies = _bodies(graph)
+    _refuse(name, [graph.node, *bodies.values()], bodies, is_unsafe=_is_unlisted)
 
 
 def refuse_saved_model(path):
@@ -101,8 +127,9 @@ def _bodies(graph):
     return {function.signature.name: function.node_def for function in graph.library.function}
 
 
-def _refuse(name, graphs, functions, besides=frozenset()):
-    unsafe = sorted({node.op for nodes in graphs for node in nodes if _is_unsafe(node.op, functions)} - besides)
+def _refuse(name, graphs, functions, besides=frozenset(), is_unsafe=None):
+    is_unsafe = is_unsafe or _is_unsafe
+    unsafe = sorted({node.op for nodes in graphs for node in nodes if is_unsafe(node.op, functions)} - besides)
     if unsafe:
         raise RetrainError(
             f"{name} holds operations that can do more than compute: {', '.join(unsafe)}.",
@@ -117,6 +144,11 @@ def _is_unsafe(operation, functions):
     if definition.is_stateful:
         return not STATEFUL.fullmatch(operation)
     return bool(NOT_COMPUTING.fullmatch(operation))
+
+
+def _is_unlisted(operation, functions):
+    known = op_def_registry.get(operation) is not None  # and then runs, whatever a function of its name would do
+    return operation not in LISTED if known else operation not in functions
 
 
 def _entries(meta):
