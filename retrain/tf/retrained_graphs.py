@@ -1,8 +1,8 @@
 """Run a graph that the original programs wrote or read: pixels in, one number a label out.
 
 Such graphs take a picture in one of two ways.  Those of Inception decode it themselves (`DecodeJpeg/contents:0`): our
-decoder takes the place of theirs, so that a stranger's file meets one decoder only, and a picture of any format will do;
-the graph then scales it as ever.  The others take pixels of one size (`Mul:0`, `input:0`, `Placeholder:0`): these are
+decoder takes the place of theirs, so that a stranger's file meets one decoder only and may have any format; the graph
+then scales it as ever.  The others take pixels of one size (`Mul:0`, `input:0`, `Placeholder:0`): these are
 made as the original label_image.py made them, the whole picture squeezed into the square by TensorFlow 1's scaling.
 """
 
