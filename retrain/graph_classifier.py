@@ -16,7 +16,7 @@ class GraphClassifier(Guesser):
     """A graph of the original programs, ready to guess.  Its confidences are the graph's own, not calibrated."""
 
     def __init__(self, graph, labels, threshold=0.0):
-        """graph: a RetrainedGraph.  labels: as in the file.  threshold: below this confidence a picture is unknown."""
+        """graph: a OriginalGraph.  labels: as in the file.  threshold: below this confidence a picture is unknown."""
         self.graph, self.labels, self.threshold = graph, _told_apart(labels), threshold
         outputs = len(graph.run(Image.new("RGB", (299, 299), "gray")))
         if outputs != len(labels):
@@ -31,10 +31,10 @@ class GraphClassifier(Guesser):
 
         Raises RetrainError.
         """
-        from retrain.tf import open_retrained
+        from retrain.tf import open_original
 
         lines = read_labels(labels or labels_beside(graph))
-        return cls(open_retrained(str(graph), _read(graph, "graph"), options), lines, threshold)
+        return cls(open_original(str(graph), _read(graph, "graph"), options), lines, threshold)
 
     def guess_image(self, image, path="-"):
         confidences = self.graph.run(image)

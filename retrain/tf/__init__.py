@@ -30,12 +30,12 @@ def open_graph(spec, content):
     return graphs.open_graph(spec, content)
 
 
-def open_retrained(name, content, options):
-    """A graph of the original programs, ready to run; see `retrain.tf.retrained_graphs`."""
+def open_original(name, content, options):
+    """A graph of the original programs, ready to run; see `retrain.tf.original_graphs`."""
     require()
-    from retrain.tf import retrained_graphs
+    from retrain.tf import original_graphs
 
-    return retrained_graphs.RetrainedGraph(name, content, options)
+    return original_graphs.OriginalGraph(name, content, options)
 
 
 def gradient_map(spec, pixels, weights):
@@ -52,6 +52,14 @@ def open_tuner(spec):
     from retrain.tf import fine_tuning
 
     return fine_tuning.Tuner(spec)
+
+
+def build_retrained_graph(model, final_tensor_name, described):
+    """Bytes of `retrained_graph.pb`; see `retrain.tf.retrained_graph`."""
+    require()
+    from retrain.tf import retrained_graph
+
+    return retrained_graph.build(model, final_tensor_name, described)
 
 
 def require():

@@ -17,12 +17,12 @@ pytestmark = [
     pytest.mark.skipif(not find_module("tensorflow"), reason="TensorFlow is not installed"),
 ]
 if find_module("tensorflow"):
-    import old_graphs
+    import original_graphs
     import tensorflow as tf
 
     from retrain.tf import safety
 
-    HOSTILE = old_graphs.HOSTILE
+    HOSTILE = original_graphs.HOSTILE
 else:
     HOSTILE = {}
 
@@ -34,12 +34,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def inception(folder):
-    return old_graphs.inception(folder / "inception")
+    return original_graphs.inception(folder / "inception")
 
 
 @pytest.fixture(scope="module")
 def mobilenet(folder):
-    return old_graphs.mobilenet(folder / "mobilenet")
+    return original_graphs.mobilenet(folder / "mobilenet")
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +61,12 @@ def original(graph, feed, output="final_result:0"):
 
 
 def confidences(guess):
-    return [guess.scores[label] for label in old_graphs.LABELS]
+    return [guess.scores[label] for label in original_graphs.LABELS]
 
 
 def scaled(path, mean, std, side=None):
     """Pixels as label_image.py makes them."""
-    side = side or old_graphs.SIDE
+    side = side or original_graphs.SIDE
     pixels = np.asarray(Image.open(path), np.float32)[None]
     return (tf.compat.v1.image.resize_bilinear(pixels, (side, side)).numpy() - mean) / std
 
@@ -94,7 +94,7 @@ def test_the_graphs_decoder_is_named_in_each_way(inception, photos, layer):
 
 
 def test_pixels_enter_a_graph_of_2016_at_mul(inception, photos):
-    options = GraphOptions(input_layer="Mul", input_height=old_graphs.SIDE)
+    options = GraphOptions(input_layer="Mul", input_height=original_graphs.SIDE)
     for guess, path in zip(GraphClassifier.load(inception, options=options).guess(photos), photos, strict=True):
         assert confidences(guess) == pytest.approx(original(inception, {"Mul:0": scaled(path, 128, 128)}), abs=1e-6)
 
@@ -105,7 +105,7 @@ def test_mobilenet_takes_pixels_of_minus_one_to_one(mobilenet, photos):
 
 
 def test_hub_graph_takes_pixels_of_zero_to_one(tmp_path, photos):
-    graph = old_graphs.mobilenet(tmp_path, "Placeholder")
+    graph = original_graphs.mobilenet(tmp_path, "Placeholder")
     for guess, path in zip(GraphClassifier.load(graph).guess(photos), photos, strict=True):
         assert confidences(guess) == pytest.approx(original(graph, {"Placeholder:0": scaled(path, 0, 255)}), abs=1e-6)
 
@@ -117,7 +117,7 @@ def test_mean_and_deviation_that_are_told_win(mobilenet, photos):
 
 
 def test_size_that_is_told_wins(tmp_path, photos):
-    graph = old_graphs.mobilenet(tmp_path, side=None)
+    graph = original_graphs.mobilenet(tmp_path, side=None)
     options = GraphOptions(input_height=48)
     (guess,) = GraphClassifier.load(graph, options=options).guess(photos[:1])
     assert confidences(guess) == pytest.approx(
@@ -126,7 +126,7 @@ def test_size_that_is_told_wins(tmp_path, photos):
 
 
 def test_output_of_another_name_is_found_and_can_be_named(tmp_path, photos):
-    graph = old_graphs.inception(tmp_path, final_tensor_name="my_result")
+    graph = original_graphs.inception(tmp_path, final_tensor_name="my_result")
     found, named = (
         next(GraphClassifier.load(graph, options=GraphOptions(output_layer=name)).guess(photos[:1]))
         for name in (None, "my_result:0")
@@ -168,13 +168,13 @@ def test_confidence_below_the_threshold_is_unknown(mobilenet, photos):
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_operations_that_do_more_than_compute_are_named_and_refused(tmp_path, name):
-    graph = old_graphs.inception(tmp_path, spoil=HOSTILE[name])
+    graph = original_graphs.inception(tmp_path, spoil=HOSTILE[name])
     with pytest.raises(RetrainError, match=rf"can do more than compute: (\w+, )*{name.split()[0]}\b"):
         GraphClassifier.load(graph)
 
 
 def test_function_does_not_hide_behind_an_operations_name(tmp_path):
-    graph = old_graphs.inception(tmp_path, spoil=old_graphs.read_file)
+    graph = original_graphs.inception(tmp_path, spoil=original_graphs.read_file)
     definition = tf.compat.v1.GraphDef.FromString(graph.read_bytes())
     definition.library.function.add().signature.name = "ReadFile"
     graph.write_bytes(definition.SerializeToString())
@@ -192,7 +192,7 @@ def test_graph_of_tensorflow_0_9_is_run(tmp_path, photos):
     """Its batch normalization was taken out of TensorFlow: only graphs that say how old they are may have it."""
     with tf.Graph().as_default() as graph:
         entry = tf.compat.v1.placeholder(tf.float32, (1, 32, 32, 3), name="Mul")
-        old_graphs.classify(entry, "final_result")
+        original_graphs.classify(entry, "final_result")
     definition = graph.as_graph_def()
     node = definition.node.add(name="normalized", op="BatchNormWithGlobalNormalization")
     for name, value in [("mean", 0.1), ("variance", 0.2), ("beta", 0.3), ("gamma", 0.4)]:
@@ -211,9 +211,9 @@ def test_graph_of_tensorflow_0_9_is_run(tmp_path, photos):
     definition.versions.producer = 8
     path = tmp_path / "retrained_graph.pb"
     path.write_bytes(definition.SerializeToString())
-    (tmp_path / "retrained_labels.txt").write_text("\n".join(old_graphs.LABELS))
+    (tmp_path / "retrained_labels.txt").write_text("\n".join(original_graphs.LABELS))
     (guess,) = GraphClassifier.load(path).guess(photos[:1])
-    assert guess.label in old_graphs.LABELS
+    assert guess.label in original_graphs.LABELS
 
 
 def cut(graph):
@@ -240,7 +240,7 @@ def lose_node(graph):
     ],
 )
 def test_what_is_damaged_is_told(tmp_path, spoil, message):
-    graph = old_graphs.inception(tmp_path)
+    graph = original_graphs.inception(tmp_path)
     spoil(graph)
     with pytest.raises(RetrainError, match=message) as error:
         GraphClassifier.load(graph)
@@ -272,17 +272,17 @@ def test_picture_of_a_size_that_the_graph_refuses_is_told(mobilenet):
 
 
 def test_unknown_input_asks_for_what_it_takes(tmp_path):
-    graph = old_graphs.mobilenet(tmp_path, "images", side=None)
+    graph = original_graphs.mobilenet(tmp_path, "images", side=None)
     with pytest.raises(RetrainError, match="how large"):
         GraphClassifier.load(graph)
     with pytest.raises(RetrainError, match="which pixels"):
         GraphClassifier.load(graph, options=GraphOptions(input_height=32))
     told = GraphOptions(input_height=32, input_mean=128, input_std=128)
-    assert GraphClassifier.load(graph, options=told).labels == old_graphs.LABELS
+    assert GraphClassifier.load(graph, options=told).labels == original_graphs.LABELS
 
 
 def test_labels_of_one_name_are_told_apart(tmp_path, photos):
-    graph = old_graphs.mobilenet(tmp_path)
+    graph = original_graphs.mobilenet(tmp_path)
     graph.with_name("retrained_labels.txt").write_bytes(b"\xef\xbb\xbfc \r\nc \r\n \r\n")
     (guess,) = GraphClassifier.load(graph).guess(photos[:1])
     assert set(guess.scores) == {"c", "c (2)", "(3)"}

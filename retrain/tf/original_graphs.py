@@ -23,7 +23,7 @@ OUTPUTS = "final_result", "softmax"  # of retrain.py; of Inception as it was pub
 KNOWN = {"Mul": (299, 128, 128), "input": (None, 128, 128), "Placeholder": (None, 0, 255)}  # Inception; MobileNet; hub
 
 
-class RetrainedGraph:
+class OriginalGraph:
     """A graph ready to run.  Any number of threads may call it."""
 
     def __init__(self, name, content, options):
@@ -85,11 +85,15 @@ def _output(name, graph, layer):
     if layer:
         return _find(name, graph, layer)
     named = {operation.name: operation for operation in operations}
-    found = [named[each] for each in OUTPUTS if each in named][:1]
-    found = found or [each for each in operations if each.outputs and not any(out.consumers() for out in each.outputs)]
+    found = [named[each] for each in OUTPUTS if each in named][:1] or [each for each in operations if _is_an_end(each)]
     if len(found) != 1:
         raise RetrainError(f"{name} does not say which layer is its output.", _choice("--output-layer", found))
     return found[0].outputs[0]
+
+
+def _is_an_end(operation):
+    numbers = [tensor for tensor in operation.outputs if tensor.dtype == tf.float32]
+    return operation.type != "Const" and bool(numbers) and not any(tensor.consumers() for tensor in operation.outputs)
 
 
 def _entry(name, graph, output, layer):
