@@ -25,7 +25,7 @@ in_two_seconds() {
 
 # find_image COMMAND: set `stage` to the smallest stage of the Dockerfile that can do it, and `image` to its name.
 find_image() {
-  case $(asks_network "$1" && echo learns)$1 in
+  case $(asks_network "$1" && echo learns)$1${graph:+ of TensorFlow} in
     guess | imagenet | sort | explain | report | odd) stage=guess ;;
     *) if gpu_is_offered; then stage=gpu; else stage=full; fi ;;
   esac
@@ -106,7 +106,7 @@ build_image() {
 
 # run_in_container COMMAND ARGUMENT…: become that command in a container.
 run_in_container() {
-  local files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html='' logs='' data='' out='' backbones='' like='' label=''
+  local files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html='' logs='' data='' out='' backbones='' like='' label='' graph='' labels=''
   local extra debug='' lists=() args=(--rm --pull never --read-only --cap-drop ALL --security-opt no-new-privileges
     --no-healthcheck --log-driver none --env TF_FILES --env RETRAIN_PROGRAM --env NO_COLOR)
   check_names "$@"
@@ -207,7 +207,7 @@ add_mounts() {
   case $command in
     train | learn) ;; # a new model takes the old one's place, and that of a mount is taken
     imagenet) ;;      # has no model
-    *) reads "$files" "$model" ;;
+    *) if [ -n "$graph" ]; then reads "$graph" "$labels"; else reads "$files" "$model"; fi ;;
   esac
 }
 
@@ -232,6 +232,10 @@ read_options() {
       --backbone=*) backbones=${1#*=} ;;
       --like) like=${2-} ;;
       --like=*) like=${1#*=} ;;
+      --graph) graph=${2-} ;;
+      --graph=*) graph=${1#*=} ;;
+      --labels) labels=${2-} ;;
+      --labels=*) labels=${1#*=} ;;
       --data) data=${2-} ;;
       --data=*) data=${1#*=} ;;
       --html) html=${2-} ;;

@@ -1,5 +1,6 @@
 """Everything that needs TensorFlow.  The rest of the package enters here, and only here, when it has to."""
 
+import importlib
 import importlib.util
 import os
 
@@ -63,9 +64,13 @@ def build_retrained_graph(model, final_tensor_name, described):
 
 
 def require():
-    """Raise RetrainError where TensorFlow is not installed."""
+    """Import TensorFlow without its chatter.  Raises RetrainError where it is not installed."""
     if importlib.util.find_spec("tensorflow") is None:
         raise RetrainError(
             "this needs TensorFlow, which is not installed.", "make setup-full, or pip install 'retrain[tf]'."
         )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from retrain.backbones.runner import no_chatter
+
+    with no_chatter():  # what it says while it is imported heeds no level
+        importlib.import_module("tensorflow")

@@ -37,7 +37,8 @@ LISTED = frozenset(
     MatMul BatchMatMul BatchMatMulV2 BatchMatMulV3 Einsum BiasAdd BiasAddV1 Conv2D DepthwiseConv2dNative
     FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 BatchNormWithGlobalNormalization LRN MaxPool MaxPoolV2 AvgPool
     Relu Relu6 LeakyRelu Elu Selu Softmax LogSoftmax RandomUniform
-    ResizeBilinear ResizeBicubic ResizeArea ResizeNearestNeighbor CropAndResize ScaleAndTranslate RGBToHSV HSVToRGB AdjustContrastv2
+    ResizeBilinear ResizeBicubic ResizeArea ResizeNearestNeighbor CropAndResize ScaleAndTranslate RGBToHSV HSVToRGB
+    AdjustContrastv2
     Dequantize QuantizeV2 FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars FakeQuantWithMinMaxVarsPerChannel
     """.split()  # noqa: SIM905
 )

@@ -258,6 +258,17 @@ retrain() {
   mounted "ro $here/holiday" "ro $here/tf_files" "ro $here/models/flowers"
 }
 
+@test "guess --graph reads the graph and its labels, and needs the image that holds TensorFlow" {
+  mkdir -p old elsewhere
+  touch old/retrained_graph.pb elsewhere/labels.txt
+  "$project/guess.sh" --graph old/retrained_graph.pb --input-mean 128 holiday/1.jpg
+  mounted "ro $here/holiday" "ro $here/old"
+  [ "$(cat "$RECORD.image")" = retrain:full ]
+  called_with guess --graph old/retrained_graph.pb --input-mean 128 -- holiday/1.jpg
+  "$project/guess.sh" holiday/1.jpg --graph=old/retrained_graph.pb --labels elsewhere/labels.txt
+  mounted "ro $here/holiday" "ro $here/old" "ro $here/elsewhere"
+}
+
 @test "train reaches the network only for weights that come from there, and keeps them for the user" {
   export HOME=$BATS_TEST_TMPDIR/home
   unset XDG_CACHE_HOME KERAS_HOME
