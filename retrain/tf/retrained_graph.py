@@ -33,12 +33,16 @@ def build(model, final_tensor_name, described=""):
         shape = (None, side, side, 3)
         contents = v1.placeholder(tf.string, (), "DecodeJpeg/contents")
         image = tf.io.decode_jpeg(contents, name="DecodeJpeg", **pictures.DECODING)
-        unit = v1.placeholder_with_default(pictures.to_square(image, side, crop) / 255.0, shape, "Placeholder")
-        entry = v1.placeholder_with_default((unit * 255.0 - MEAN) / SCALE, shape, "Mul")
+        with tf.name_scope("scaling"):  # else one of its own nodes is the "mul" beside which there can be no "Mul"
+            square = pictures.to_square(image, side, crop) / 255.0
+        unit = v1.placeholder_with_default(square, shape, "Placeholder")
+        with tf.name_scope("centring"):
+            centred = (unit * 255.0 - MEAN) / SCALE
+        entry = v1.placeholder_with_default(centred, shape, "Mul")
         entry = v1.placeholder_with_default(entry, shape, "input")
-        (found,) = tf.graph_util.import_graph_def(
-            whole, {f"{PIXELS}:0": entry * SCALE + MEAN}, [f"{PROBABILITIES}:0"], name="whole"
-        )
+        with tf.name_scope("pixels"):
+            pixels = entry * SCALE + MEAN
+        (found,) = tf.graph_util.import_graph_def(whole, {f"{PIXELS}:0": pixels}, [f"{PROBABILITIES}:0"], name="whole")
         tf.identity(found, final_tensor_name)
         tf.constant(described, name="retrain")
     return graph.as_graph_def().SerializeToString(deterministic=True)
