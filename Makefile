@@ -109,7 +109,7 @@ docs: setup-dev ## Write the command reference and the map of the modules anew
 	.venv/bin/cog -r $(DOCS)
 
 lock: setup-dev ## Pin the packages anew; ARGS=--upgrade takes the newest
-	$(LOCK) $(ARGS) --extra tf --extra engines --group dev -o requirements-dev.txt
+	$(LOCK) $(ARGS) --extra tf --extra engines --extra notebook --group dev -o requirements-dev.txt
 	$(LOCK) --extra tf --extra engines -c requirements-dev.txt -o requirements-full.txt
 	$(LOCK) --extra tf --extra engines --extra gpu -c requirements-dev.txt -o requirements-gpu.txt
 	$(LOCK) -c requirements-dev.txt -o requirements.txt
