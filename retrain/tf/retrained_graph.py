@@ -9,8 +9,6 @@ from retrain.errors import RetrainError
 from retrain.tf import pictures
 from retrain.tf.whole import PIXELS, PROBABILITIES, freeze, square_side
 
-TAKEN = {"DecodeJpeg", "Placeholder", "Mul", "input", "retrain"}
-
 v1 = tf.compat.v1
 MEAN = SCALE = 128.0  # what those programs are called with: --input_mean 128 --input_std 128
 
@@ -22,11 +20,8 @@ def build(model, final_tensor_name, described=""):
     (N, S, S, 3): `Placeholder:0` of 0-1, `Mul:0` and `input:0` of (pixel - 128) / 128.  Fetched is
     `<final_tensor_name>:0`, float32 (N, C).  described: text kept in the node `retrain`.
     """
-    if not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", final_tensor_name) or final_tensor_name in TAKEN:
-        taken = ", ".join(sorted(TAKEN))
-        raise RetrainError(
-            f"no tensor can be named {final_tensor_name!r}.", f"Take letters and digits; taken are {taken}."
-        )
+    if not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", final_tensor_name):
+        raise RetrainError(f"no tensor can be named {final_tensor_name!r}.", "Take letters, digits and underscores.")
     side, crop = square_side(model), model.backbones[0].spec.crop
     whole = freeze(model)
     with tf.Graph().as_default() as graph:
@@ -44,8 +39,9 @@ def build(model, final_tensor_name, described=""):
         with tf.name_scope("pixels"):
             pixels = entry * SCALE + MEAN
         (found,) = tf.graph_util.import_graph_def(whole, {f"{PIXELS}:0": pixels}, [f"{PROBABILITIES}:0"], name="whole")
-        tf.identity(found, final_tensor_name)
         tf.constant(described, name="retrain")
+        if tf.identity(found, final_tensor_name).op.name != final_tensor_name:
+            raise RetrainError(f"the graph has a {final_tensor_name!r} already.", "Give its end another name.")
     return graph.as_graph_def().SerializeToString(deterministic=True)
 
 

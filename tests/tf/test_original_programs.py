@@ -12,6 +12,7 @@ import pytest
 
 from retrain import Classifier, TrainOptions, train
 from retrain.classifier import find_pictures
+from retrain.errors import RetrainError
 from retrain.exports.pb import write_graph
 from retrain.graph_classifier import GraphClassifier
 from retrain.images import decode, read
@@ -174,6 +175,13 @@ def test_output_bears_the_name_that_was_asked_for(int8, sample, tmp_path):
     tensor = read_tensor(pictures(sample)[0], SIDE, SIDE, 128, 128)
     found = run_tensor(load_graph(path), tensor, output_layer="my_result")
     assert found == pytest.approx(run_tensor(load_graph(int8 / "retrained_graph.pb"), tensor), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["Mul", "whole", "a b", ""])
+def test_output_cannot_take_a_name_that_is_taken_or_is_none(int8, tmp_path, name):
+    with pytest.raises(RetrainError, match=r"already|can be named"):
+        write_graph(Classifier.load(int8 / "model").model, tmp_path / "graph.pb", name)
+    assert not list(tmp_path.glob("*.pb"))
 
 
 def test_our_own_graph_is_read_as_any_old_one(float32, sample):
