@@ -67,10 +67,20 @@ def py_func(pixels):
 def while_loop(pixels):
     v1.disable_control_flow_v2()
     try:
-        count = v1.while_loop(lambda number: number < 3, lambda number: number + 1, [0])
+        count = v1.while_loop(lambda number: number != -1, lambda number: (number + 1) % 1000, [0])
     finally:
         v1.enable_control_flow_v2()
     return pixels + tf.cast(count, tf.uint8)
+
+
+def in_itself(pixels):
+    """A function that calls itself, as none can be written, but a file can have one."""
+
+    @tf.function(input_signature=[tf.TensorSpec(None, tf.uint8)])
+    def same(pixels):
+        return tf.identity(pixels)
+
+    return same(pixels)
 
 
 def in_a_function(pixels):

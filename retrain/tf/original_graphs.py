@@ -33,10 +33,8 @@ class OriginalGraph:
         self._output = _output(name, graph, options.output_layer)
         self._entry = _entry(name, graph, self._output, options.input_layer)
         self._prepare = _preparation(name, self._entry, options)
-        # In the caller's thread: pictures side by side use the cores better than one picture on all of them.
-        config = v1.ConfigProto(
-            device_count={"GPU": 0}, intra_op_parallelism_threads=1, inter_op_parallelism_threads=-1
-        )
+        # One thread each: pictures side by side use the cores better than one picture on all of them.
+        config = v1.ConfigProto(device_count={"GPU": 0}, intra_op_parallelism_threads=1)
         self._session = v1.Session(graph=graph, config=config)
 
     def run(self, image):

@@ -3,6 +3,7 @@
 import json
 import re
 import zipfile
+from graphlib import CycleError, TopologicalSorter
 
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
@@ -21,7 +22,8 @@ STATEFUL = re.compile(
     r"|Random.*|TruncatedNormal|Stateful(Uniform|StandardNormal|TruncatedNormal).*|Rng.*|ResourceGather(Nd)?"
     r"|TensorArray.*|StatelessRandomGetAlg|Multinomial|SampleDistortedBoundingBox(V2)?"
 )
-# All that the graphs of pictures' classifiers of TensorFlow 1 are made of: no loops, no files, no state but a check's.
+# All that classifiers of pictures are made of, in TensorFlow 1 and today: no files, no network, no code, no state,
+# and no loops, for TensorFlow cannot be stopped in one that has no end.
 LISTED = frozenset(
     """
     Const Placeholder PlaceholderV2 PlaceholderWithDefault Identity IdentityN NoOp StopGradient PreventGradient
@@ -32,7 +34,7 @@ LISTED = frozenset(
     SelectV2 BroadcastTo ReverseV2 SpaceToBatch SpaceToBatchND BatchToSpace BatchToSpaceND SpaceToDepth DepthToSpace
     Add AddV2 AddN Sub Mul MulNoNan Div DivNoNan RealDiv FloorDiv Mod FloorMod Neg Abs Sign Inv Reciprocal Square Sqrt
     Rsqrt Pow Exp Expm1 Log Log1p Maximum Minimum SquaredDifference Floor Ceil Round Rint Tanh Sigmoid Softplus Softsign
-    Erf ClipByValue Less LessEqual Greater GreaterEqual Equal NotEqual LogicalAnd LogicalOr LogicalNot
+    Erf Erfc ClipByValue Less LessEqual Greater GreaterEqual Equal NotEqual LogicalAnd LogicalOr LogicalNot
     Mean Sum Prod Max Min All Any ArgMax ArgMin TopK TopKV2 L2Loss
     MatMul BatchMatMul BatchMatMulV2 BatchMatMulV3 Einsum BiasAdd BiasAddV1 Conv2D DepthwiseConv2dNative
     FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 BatchNormWithGlobalNormalization LRN MaxPool MaxPoolV2 AvgPool
@@ -61,9 +63,15 @@ def refuse_graph(name, graph):
 
 
 def refuse_unlisted(name, graph):
-    """Raise RetrainError where a GraphDef holds operations that are neither listed nor functions of its own."""
+    """Raise RetrainError where a GraphDef holds operations that are neither listed nor functions of its own, or where
+    these call themselves, which TensorFlow does not survive."""
     bodies = _bodies(graph)
     _refuse(name, [graph.node, *bodies.values()], bodies, is_unsafe=_is_unlisted)
+    calls = {body: {called for node in nodes for called in _called(node)} for body, nodes in bodies.items()}
+    try:
+        TopologicalSorter(calls).prepare()
+    except CycleError as error:
+        raise RetrainError(f"{name} holds a function that calls itself.", "Use one that does not.") from error
 
 
 def refuse_saved_model(path):

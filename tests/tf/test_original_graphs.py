@@ -173,6 +173,19 @@ def test_operations_that_do_more_than_compute_are_named_and_refused(tmp_path, na
         GraphClassifier.load(graph)
 
 
+def test_function_that_calls_itself_is_refused(tmp_path):
+    graph = original_graphs.inception(tmp_path, spoil=original_graphs.in_itself)
+    definition = tf.compat.v1.GraphDef.FromString(graph.read_bytes())
+    (function,) = definition.library.function
+    (call,) = [node for node in definition.node if node.op.endswith("PartitionedCall")]
+    again = function.node_def.add()
+    again.CopyFrom(call)
+    again.input[:] = [function.signature.input_arg[0].name]
+    graph.write_bytes(definition.SerializeToString())
+    with pytest.raises(RetrainError, match="calls itself"):
+        GraphClassifier.load(graph)
+
+
 def test_function_does_not_hide_behind_an_operations_name(tmp_path):
     graph = original_graphs.inception(tmp_path, spoil=original_graphs.read_file)
     definition = tf.compat.v1.GraphDef.FromString(graph.read_bytes())
