@@ -54,6 +54,14 @@ def open_tuner(spec):
     return fine_tuning.Tuner(spec)
 
 
+def build_retrained_graph(model, final_tensor_name, described):
+    """Bytes of `retrained_graph.pb`; see `retrain.tf.retrained_graph`."""
+    require()
+    from retrain.tf import retrained_graph
+
+    return retrained_graph.build(model, final_tensor_name, described)
+
+
 def require():
     """Raise RetrainError where TensorFlow is not installed."""
     if importlib.util.find_spec("tensorflow") is None:

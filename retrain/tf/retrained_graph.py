@@ -1,0 +1,44 @@
+"""`retrained_graph.pb`: the frozen graph that programs written for TensorFlow 1 load, by the names that they know."""
+
+import re
+
+import tensorflow as tf
+
+from retrain.errors import RetrainError
+from retrain.tf import pictures
+from retrain.tf.whole import PIXELS, PROBABILITIES, freeze, square_side
+
+TAKEN = {"DecodeJpeg", "Placeholder", "Mul", "input", "retrain"}
+
+v1 = tf.compat.v1
+MEAN = SCALE = 128.0  # what those programs are called with: --input_mean 128 --input_std 128
+
+
+def build(model, final_tensor_name, described=""):
+    """Bytes of a GraphDef of a Model.
+
+    Fed is one of `DecodeJpeg/contents:0` (the bytes of a JPEG), `DecodeJpeg:0` (uint8 (H, W, 3)), and float32
+    (N, S, S, 3): `Placeholder:0` of 0-1, `Mul:0` and `input:0` of (pixel - 128) / 128.  Fetched is
+    `<final_tensor_name>:0`, float32 (N, C).  described: text kept in the node `retrain`.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", final_tensor_name) or final_tensor_name in TAKEN:
+        taken = ", ".join(sorted(TAKEN))
+        raise RetrainError(
+            f"no tensor can be named {final_tensor_name!r}.", f"Take letters and digits; taken are {taken}."
+        )
+    side, crop = square_side(model), model.backbones[0].spec.crop
+    whole = freeze(model)
+    with tf.Graph().as_default() as graph:
+        # Each has a default, so that what comes before it need not be fed.
+        shape = (None, side, side, 3)
+        contents = v1.placeholder(tf.string, (), "DecodeJpeg/contents")
+        image = tf.io.decode_jpeg(contents, name="DecodeJpeg", **pictures.DECODING)
+        unit = v1.placeholder_with_default(pictures.to_square(image, side, crop) / 255.0, shape, "Placeholder")
+        entry = v1.placeholder_with_default((unit * 255.0 - MEAN) / SCALE, shape, "Mul")
+        entry = v1.placeholder_with_default(entry, shape, "input")
+        (found,) = tf.graph_util.import_graph_def(
+            whole, {f"{PIXELS}:0": entry * SCALE + MEAN}, [f"{PROBABILITIES}:0"], name="whole"
+        )
+        tf.identity(found, final_tensor_name)
+        tf.constant(described, name="retrain")
+    return graph.as_graph_def().SerializeToString(deterministic=True)
