@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
-from PIL import Image
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from retrain.backbones import find_spec
 from retrain.errors import RetrainError
+from retrain.images import resizing_kernel
 from retrain.tf.convert import build_keras, prepare
 from retrain.tf.graphs import read_graph
 
@@ -129,10 +129,3 @@ def _resizing(before, after):
         return turns[2](dense[1](turns[1](dense[0](turns[0](pixels)))))
 
     return resized
-
-
-def resizing_kernel(before, after):
-    """float32 (before, after): a row of pixels times it is the row as Pillow resizes it, bicubically."""
-    return np.asarray(
-        Image.fromarray(np.eye(before, dtype=np.float32)).resize((after, before), Image.Resampling.BICUBIC)
-    )
