@@ -26,6 +26,10 @@ def default_data():
     return tf_files() / "data"
 
 
+def default_export():
+    return tf_files() / "export"
+
+
 @dataclass(frozen=True)
 class DataOptions:
     """Which pictures of a folder are used, and how they are split."""
@@ -59,10 +63,17 @@ class TrainOptions(DataOptions):
 
 
 @dataclass(frozen=True)
-class ExportOptions(DataOptions):
+class DatasetOptions(DataOptions):
     model_dir: str | Path | None = None  # whose store of embeddings tells which pictures are copies
     size: int = 224  # px, square
     crop: float = 0.875  # of the shorter side, around the middle: what the networks see
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    model_dir: str | Path | None = None
+    out: str | Path | None = None  # each format has a folder of its name there; None: default_export()
+    data: str | Path | None = None  # the pictures of the model; None: where training saw them last
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,21 @@
 """What an export says of itself, beside the file and, where it has a place for it, inside."""
 
 import json
+from dataclasses import dataclass
+from pathlib import Path
 
 import retrain
+from retrain.model import Model
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is exported."""
+
+    model: Model  # in the precision of the format
+    model_dir: Path
+    described: dict  # see `describe`
+    labels: str  # a label a line
 
 
 def describe(model):

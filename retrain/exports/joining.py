@@ -111,11 +111,13 @@ class _Graph:
         self.entry = 0
 
     def tensor(self, shape, dtype=np.float32, name="", quantization=None, buffer=0):
-        made = schema.TensorT(shape=np.int32(shape), type=CODES[dtype], buffer=buffer)
+        made = schema.TensorT(shape=_ints(shape), type=CODES[dtype], buffer=buffer)
         made.name = name or f"tensor{len(self.subgraph.tensors)}"
         if quantization:
             scale, zero = quantization
-            made.quantization = schema.QuantizationParametersT(scale=np.float32([scale]), zeroPoint=np.int64([zero]))
+            made.quantization = schema.QuantizationParametersT(
+                scale=_floats([scale]), zeroPoint=np.array([zero], np.int64)
+            )
         self.subgraph.tensors.append(made)
         return len(self.subgraph.tensors) - 1
 
@@ -132,7 +134,7 @@ class _Graph:
         output = self.tensor(shape, **tensor)
         code, old = getattr(schema.BuiltinOperator, operation), schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES
         known = schema.OperatorCodeT(builtinCode=code, deprecatedBuiltinCode=min(code, old), version=1)
-        made = schema.OperatorT(opcodeIndex=self._code(known), inputs=np.int32(inputs), outputs=np.int32([output]))
+        made = schema.OperatorT(opcodeIndex=self._code(known), inputs=_ints(inputs), outputs=_ints([output]))
         if options is not None:
             made.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
             made.builtinOptions = options
@@ -143,10 +145,10 @@ class _Graph:
         """(tensor - less) * times."""
         if less:
             options = schema.SubOptionsT()
-            tensor = self.apply("SUB", [tensor, self.constant(np.float32([less]))], self.shape(tensor), options)
+            tensor = self.apply("SUB", [tensor, self.constant(_floats([less]))], self.shape(tensor), options)
         if times != 1:
             options = schema.MulOptionsT()
-            tensor = self.apply("MUL", [tensor, self.constant(np.float32([times]))], self.shape(tensor), options)
+            tensor = self.apply("MUL", [tensor, self.constant(_floats([times]))], self.shape(tensor), options)
         return tensor
 
     def as_pixels(self, tensor, quantization):
@@ -157,9 +159,7 @@ class _Graph:
 
     def quantized(self, tensor, dtype, quantization):
         options = schema.QuantizeOptionsT()
-        return self.apply(
-            "QUANTIZE", [tensor], self.shape(tensor), options, dtype=dtype, quantization=quantization
-        )
+        return self.apply("QUANTIZE", [tensor], self.shape(tensor), options, dtype=dtype, quantization=quantization)
 
     def resized(self, pixels, before, after):
         """Pixels (1, before, before, 3) as (1, after, after, 3), as Pillow resizes them."""
@@ -176,7 +176,7 @@ class _Graph:
         return self.apply("FULLY_CONNECTED", [tensor, kernel, -1], (*self.shape(tensor)[:-1], width), options)
 
     def _turned(self, tensor, axes, shape):
-        return self.apply("TRANSPOSE", [tensor, self.constant(np.int32(axes))], shape, schema.TransposeOptionsT())
+        return self.apply("TRANSPOSE", [tensor, self.constant(_ints(axes))], shape, schema.TransposeOptionsT())
 
     def normalized(self, embedding):
         """Of length 1."""
@@ -197,7 +197,7 @@ class _Graph:
         self.subgraph.tensors += graph.tensors
 
         def moved(numbers):
-            return np.int32([
+            return _ints([
                 number if number < 0 else entry if number == graph.inputs[0] else number + first_tensor
                 for number in numbers
             ])  # fmt: skip
@@ -207,7 +207,7 @@ class _Graph:
             operator.inputs, operator.outputs = moved(operator.inputs), moved(operator.outputs)
             self.subgraph.operators.append(operator)
         embedding = int(exit_) + first_tensor
-        self.subgraph.tensors[embedding].shape = np.int32([1, self.shape(embedding)[-1]])
+        self.subgraph.tensors[embedding].shape = _ints([1, self.shape(embedding)[-1]])
         if self.subgraph.tensors[embedding].type != schema.TensorType.FLOAT32:
             return self.apply("DEQUANTIZE", [embedding], self.shape(embedding), schema.DequantizeOptionsT())
         return embedding
@@ -222,7 +222,7 @@ class _Graph:
 
     def content(self, exit_, metadata):
         """Bytes of the file, which ends in the tensor `exit_`."""
-        self.subgraph.inputs, self.subgraph.outputs = np.int32([self.entry]), np.int32([exit_])
+        self.subgraph.inputs, self.subgraph.outputs = _ints([self.entry]), _ints([exit_])
         maps = [[schema.TensorMapT(name, end)] for name, end in [(PIXELS, self.entry), (PROBABILITIES, exit_)]]
         self.model.signatureDefs = [schema.SignatureDefT(*maps, "serving_default", 0)]
         self.model.buffers.append(_Buffer(metadata))
@@ -240,3 +240,11 @@ def _needed(operators, exit_):
             wanted.update(map(int, operator.inputs))
             kept.append(operator)
     return kept[::-1]
+
+
+def _ints(values):
+    return np.array(values, np.int32)
+
+
+def _floats(values):
+    return np.array(values, np.float32)

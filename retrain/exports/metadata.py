@@ -49,7 +49,7 @@ def _build(builder, value):
     if isinstance(value, str):
         return builder.CreateString(value)
     if isinstance(value, list) and isinstance(value[0], float):
-        return builder.CreateNumpyVector(np.float32(value))
+        return builder.CreateNumpyVector(np.array(value, np.float32))
     if isinstance(value, list):
         places = [_build(builder, each) for each in value]
         builder.StartVector(4, len(places), 4)

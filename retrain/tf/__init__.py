@@ -62,6 +62,62 @@ def build_retrained_graph(model, final_tensor_name, described):
     return retrained_graph.build(model, final_tensor_name, described)
 
 
+def open_retrained_graph(content, final_tensor_name):
+    """Functions that run one on pixels and on bytes; see `retrain.tf.retrained_graph`."""
+    require()
+    from retrain.tf import retrained_graph
+
+    return retrained_graph.open_graph(content, final_tensor_name)
+
+
+def write_saved_model(model, folder, labels):
+    """Write a Model as a SavedModel; see `retrain.tf.exports`."""
+    require()
+    from retrain.tf import exports
+
+    exports.write_saved_model(model, folder, labels)
+
+
+def open_saved_model(folder):
+    """Functions that run one on pixels and on bytes."""
+    require()
+    from retrain.tf import exports
+
+    return exports.open_saved_model(folder)
+
+
+def write_keras_file(model, path):
+    """Write a Model as a `.keras` file; see `retrain.tf.exports`."""
+    require()
+    from retrain.tf import exports
+
+    exports.write_keras_file(model, path)
+
+
+def open_keras_file(path):
+    """Function that runs one on pixels."""
+    require()
+    from retrain.tf import exports
+
+    return exports.open_keras_file(path)
+
+
+def write_onnx(model, path, described):
+    """Write a Model as an ONNX file; see `retrain.tf.exports`."""
+    require()
+    from retrain.tf import exports
+
+    exports.write_onnx(model, path, described)
+
+
+def quantize(backbone):
+    """Bytes of a LiteRT file in int8 of a Backbone in float32; see `retrain.tf.quantizing`."""
+    require()
+    from retrain.tf import quantizing
+
+    return quantizing.quantize(backbone)
+
+
 def require():
     """Raise RetrainError where TensorFlow is not installed."""
     if importlib.util.find_spec("tensorflow") is None:

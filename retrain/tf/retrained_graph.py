@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import tensorflow as tf
 
 from retrain.errors import RetrainError
@@ -42,3 +43,21 @@ def build(model, final_tensor_name, described=""):
         tf.identity(found, final_tensor_name)
         tf.constant(described, name="retrain")
     return graph.as_graph_def().SerializeToString(deterministic=True)
+
+
+def open_graph(content, final_tensor_name):
+    """What runs such a graph: a function of pixels float32 (N, S, S, 3) of 0-255, and one of encoded pictures."""
+    graph = tf.Graph()
+    with graph.as_default():
+        definition = v1.GraphDef()
+        definition.ParseFromString(content)
+        tf.graph_util.import_graph_def(definition, name="")
+    session, result = v1.Session(graph=graph), f"{final_tensor_name}:0"
+
+    def run(pixels):
+        return session.run(result, {"input:0": (pixels - MEAN) / SCALE})
+
+    def run_bytes(pictures):
+        return np.concatenate([session.run(result, {"DecodeJpeg/contents:0": each}) for each in pictures])
+
+    return run, run_bytes
