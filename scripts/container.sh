@@ -301,12 +301,11 @@ add_backbone_mounts() {
   done
 }
 
-# Networks in full precision are built once for this user.
+# The weights of Keras' networks are those that training has fetched.
 add_export_mounts() {
-  local cache=${XDG_CACHE_HOME:-${HOME-}/.cache}
+  local weights=${KERAS_HOME:-${HOME-}/.keras}
   adds_to "${out:-$files}"
-  adds_to "$cache/retrain"
-  args+=(--env "XDG_CACHE_HOME=$cache")
+  [ ! -d "$weights" ] || { reads "$weights" && args+=(--env "KERAS_HOME=$weights"); }
 }
 
 # reads_network NAME: where it is the path of a file or folder, perhaps with options behind it.

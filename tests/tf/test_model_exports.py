@@ -141,7 +141,7 @@ def test_output_of_the_graph_can_be_named(cache, tmp_path, home):
         node.name for node in v1.GraphDef.FromString((tmp_path / "new" / "graph.pb").read_bytes()).node
     }
     for name in ("input", "no name", ""):
-        with pytest.raises(RetrainError, match="no tensor can be named"):
+        with pytest.raises(RetrainError, match="no tensor can be named|has a 'input' already"):
             write_graph(model, tmp_path / "graph.pb", name)
     assert not (tmp_path / "graph.pb").exists()
 
