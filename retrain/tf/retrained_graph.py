@@ -9,7 +9,9 @@ from retrain.errors import RetrainError
 from retrain.tf import pictures
 from retrain.tf.whole import PIXELS, PROBABILITIES, freeze, square_side
 
-TAKEN = {"DecodeJpeg", "Placeholder", "Mul", "input", "retrain"}
+TAKEN = {
+    "DecodeJpeg", "preprocessing", "Placeholder", "normalization", "Mul", "input", "pixels", "whole", "retrain",
+}  # fmt: skip
 
 v1 = tf.compat.v1
 MEAN = SCALE = 128.0  # what those programs are called with: --input_mean 128 --input_std 128
@@ -22,7 +24,9 @@ def build(model, final_tensor_name, described=""):
     (N, S, S, 3): `Placeholder:0` of 0-1, `Mul:0` and `input:0` of (pixel - 128) / 128.  Fetched is
     `<final_tensor_name>:0`, float32 (N, C).  described: text kept in the node `retrain`.
     """
-    if not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", final_tensor_name) or final_tensor_name in TAKEN:
+    if not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", final_tensor_name) or final_tensor_name.lower() in map(
+        str.lower, TAKEN
+    ):
         taken = ", ".join(sorted(TAKEN))
         raise RetrainError(
             f"no tensor can be named {final_tensor_name!r}.", f"Take letters and digits; taken are {taken}."
@@ -34,12 +38,15 @@ def build(model, final_tensor_name, described=""):
         shape = (None, side, side, 3)
         contents = v1.placeholder(tf.string, (), "DecodeJpeg/contents")
         image = tf.io.decode_jpeg(contents, name="DecodeJpeg", **pictures.DECODING)
-        unit = v1.placeholder_with_default(pictures.to_square(image, side, crop) / 255.0, shape, "Placeholder")
-        entry = v1.placeholder_with_default((unit * 255.0 - MEAN) / SCALE, shape, "Mul")
-        entry = v1.placeholder_with_default(entry, shape, "input")
-        (found,) = tf.graph_util.import_graph_def(
-            whole, {f"{PIXELS}:0": entry * SCALE + MEAN}, [f"{PROBABILITIES}:0"], name="whole"
-        )
+        with tf.name_scope("preprocessing"):  # beside a "mul" there can be no "Mul"
+            square = pictures.to_square(image, side, crop) / 255.0
+        unit = v1.placeholder_with_default(square, shape, "Placeholder")
+        with tf.name_scope("normalization"):
+            normalized = (unit * 255.0 - MEAN) / SCALE
+        entry = v1.placeholder_with_default(v1.placeholder_with_default(normalized, shape, "Mul"), shape, "input")
+        with tf.name_scope("pixels"):
+            pixels = entry * SCALE + MEAN
+        (found,) = tf.graph_util.import_graph_def(whole, {f"{PIXELS}:0": pixels}, [f"{PROBABILITIES}:0"], name="whole")
         tf.identity(found, final_tensor_name)
         tf.constant(described, name="retrain")
     return graph.as_graph_def().SerializeToString(deterministic=True)

@@ -50,7 +50,8 @@ def freeze(model):
     """GraphDef of constants alone: `pixels:0` float32 (N, S, S, 3) of 0-255 → `probabilities:0`; see `whole`."""
     side, classify = square_side(model), whole(model)
     entry = tf.TensorSpec((None, side, side, 3), tf.float32, name=PIXELS)
-    frozen = convert_variables_to_constants_v2(tf.function(classify, input_signature=[entry]).get_concrete_function())
+    called = tf.function(classify, input_signature=[entry]).get_concrete_function()
+    frozen = convert_variables_to_constants_v2(called, lower_control_flow=False)  # lowered, it cannot be imported
     with tf.Graph().as_default() as graph:
         pixels = tf.compat.v1.placeholder(tf.float32, entry.shape, PIXELS)
         (found,) = tf.graph_util.import_graph_def(
