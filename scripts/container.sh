@@ -190,7 +190,7 @@ add_mounts() {
     crawl) add_crawl_mounts "${out:-$files/data}" ;;
     learn) folder_of "${out:-results}" && adds_to "$REPLY" ;;
     sample) adds_to "${paths[0]-}" ;;
-    export) adds_to "${paths[1]-}" ;;
+    export) add_export_mounts ;;
     guess | explain) adds_to "$out" ;;
     clean) [ -z "$changes" ] || writes "$undo" ${paths[@]+"${paths[@]}"} ;;
     shell) writes . ;;
@@ -299,6 +299,14 @@ add_backbone_mounts() {
     reads_network "${place%%+*}"
     place=${place#*+}
   done
+}
+
+# Networks in full precision are built once for this user.
+add_export_mounts() {
+  local cache=${XDG_CACHE_HOME:-${HOME-}/.cache}
+  adds_to "${out:-$files}"
+  adds_to "$cache/retrain"
+  args+=(--env "XDG_CACHE_HOME=$cache")
 }
 
 # reads_network NAME: where it is the path of a file or folder, perhaps with options behind it.

@@ -209,7 +209,7 @@ def test_head_stays_where_its_pictures_are_gone(model_dir, stand_in):
     pictures = dict(list(find_pictures(model, model_dir).items())[:50])
     floated, told = in_float(model, model_dir, pictures)
     assert not told["refitted"]
-    assert told["why"] == f"50 of the {len(model.learned)} pictures learned are found"
+    assert told["why"] == f"50 of the {len(model.learned)} pictures learned are found; --data FOLDER names others"
     assert floated.head is model.head
 
 

@@ -448,13 +448,17 @@ $model"; do
 }
 
 @test "export reads the data, writes OUT and keeps its embeddings beside the model" {
-  retrain export dataset 'a new/folder'
-  mounted "rw $here/tf_files" "rw $here/a new/folder"
+  export HOME=$BATS_TEST_TMPDIR/home
+  retrain export dataset --out 'a new/folder'
+  mounted "rw $here/tf_files" "rw $here/a new/folder" "rw $HOME/.cache/retrain"
   rm -r tf_files
-  retrain export dataset 'a new/folder' --data holiday
-  mounted "rw $here/tf_files" "rw $here/a new/folder" "ro $here/holiday"
-  retrain export --data=holiday --model-dir models/flowers dataset out
-  mounted "rw $here/models" "rw $here/out" "ro $here/holiday" "ro $here/tf_files"
+  retrain export dataset zip --out 'a new/folder' --data holiday
+  mounted "rw $here/tf_files" "rw $here/a new/folder" "rw $HOME/.cache/retrain" "ro $here/holiday"
+  retrain export --data=holiday --model-dir models/flowers tflite onnx --out=out
+  mounted "rw $here/models" "rw $here/out" "rw $HOME/.cache/retrain" "ro $here/holiday" "ro $here/tf_files"
+  retrain export --model-dir models/flowers onnx
+  mounted "rw $here/models" "rw $here/tf_files" "rw $HOME/.cache/retrain"
+  [[ $(grep -x -A 1 -e --env "$RECORD") == *"XDG_CACHE_HOME=$HOME/.cache"* ]]
 }
 
 @test "explain and guess --explain read the pictures and the model, and write the folder that is named, with the small image" {
