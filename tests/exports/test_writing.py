@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from retrain.exports import FORMATS, checking, load_format, refitting, require_f
 from retrain.exports.metadata import metadata
 from retrain.exports.refitting import find_pictures, in_float
 from retrain.model import load_model, save_model
+
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture
@@ -60,6 +63,16 @@ def test_code_of_the_readme_says_what_guess_says(int8, picture):
     (guess,) = Classifier.load().guess([picture])
     label, score = re.match(r"(\S+) \(score = (\S+)\)\n", run_readme(int8, picture)).groups()
     assert (label, float(score)) == (guess.label, pytest.approx(guess.confidence, abs=2e-5))
+
+
+def test_lines_of_the_readme_say_what_guess_says(model_dir, tmp_path, picture):
+    export(["tflite-int8"])
+    (code,) = re.findall(r"```python\n([^`]*get_signature_runner.*?)```", README.read_text("utf-8"), re.DOTALL)
+    shutil.copy(picture, tmp_path / "picture.jpg")
+    said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    (guess,) = Classifier.load().guess([picture])
+    label, score = said.split()
+    assert (label, float(score)) == (guess.label, pytest.approx(guess.confidence, abs=1e-5))
 
 
 def test_export_names_nothing_of_this_machine(int8, tmp_path):
