@@ -47,7 +47,7 @@ def score(dataset, folder, quality):
     """Accuracy over all pictures, each judged by a model that has not seen it, and the seconds of a training."""
     folds = make_folds(np.array(dataset.labels), [path.read_bytes()[-64:] for path in dataset.paths], 0, FOLDS)
     right, seconds, kept = 0, [], 0
-    for fold in range(FOLDS):
+    for fold in np.unique(folds[folds >= 0]):
         data = folder / str(fold)
         for row, path in enumerate(dataset.paths):
             part = "test" if folds[row] == fold else "train"
@@ -62,7 +62,8 @@ def score(dataset, folder, quality):
     judged = int(np.sum(folds >= 0))
     low, high = wilson_interval(right, judged)
     told = {"pictures": judged, "%": round(100 * right / judged, 1), "95 %": f"{100 * low:.1f}-{100 * high:.1f}"}
-    return told | {"s": round(float(np.median(seconds))), "kept": f"{kept} of {FOLDS}" if quality == "best" else ""}
+    told |= {"s": round(float(np.median(seconds)))}
+    return told | {"kept": f"{kept} of {len(seconds)}" if quality == "best" else ""}
 
 
 def epochs():

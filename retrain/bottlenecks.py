@@ -13,14 +13,17 @@ import threading
 import time
 from collections import namedtuple
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
+from retrain.backbones.gpu import open_embedder
 from retrain.images import DECODER_VERSION, THUMBNAIL_SIDE, ImageError, decode, read, thumbnail
-from retrain.parallel import ordered_map
+from retrain.parallel import chunks, ordered_map
 from retrain.progress import track
 
+AT_ONCE = 128  # pictures that a GPU embeds while the next ones are decoded
 COMMIT_EVERY_S = 1.0  # a kill loses at most what came in since
 BUSY_TIMEOUT_S = 30  # another process may be writing
 
@@ -200,9 +203,10 @@ class Embedded:
     computed: int  # files that were decoded; the others came from the store
 
 
-# What is kept of a picture: an array of `size` numbers, which `make` makes of the decoded picture.
-Kind = namedtuple("Kind", "fingerprint dtype size make")
-_Known = namedtuple("_Known", "digest arrays computed status")
+# What is kept of a picture: an array of `size` numbers, which `make` makes of the decoded picture; where there is a
+# `finish`, that makes it of what `make` made of many pictures.
+Kind = namedtuple("Kind", "fingerprint dtype size make finish", defaults=[None])
+_Known = namedtuple("_Known", "digest arrays made status")  # made: numbers of the kinds that the store did not have
 _THUMBNAIL = Kind(f"thumbnail{THUMBNAIL_SIDE}-decoder{DECODER_VERSION}", np.uint8, THUMBNAIL_SIDE**2, thumbnail)
 
 
@@ -214,17 +218,16 @@ def embed_files(paths, backbones, store, further=()):
     kept: list[int] = []
     digests: list[bytes] = []
     skipped, computed = [], 0
-    kinds = [*map(_embedding, backbones), _THUMBNAIL, *further]
+    kinds = [*(_embedding(backbone, len(paths)) for backbone in backbones), _THUMBNAIL, *further]
     rows = [np.empty((len(paths), kind.size), kind.dtype) for kind in kinds]
     results = ordered_map(lambda path: _know_file(path, kinds, store), paths)
-    for number, result in enumerate(track(results, "Embedding", len(paths))):
+    for number, result in enumerate(track(_finished(results, kinds), "Embedding", len(paths))):
         if isinstance(result, ImageError):
             skipped.append((paths[number], result))
             continue
-        if result.computed:
-            for kind, array in zip(kinds, result.arrays, strict=True):
-                store.put(result.digest, kind.fingerprint, array)
-            computed += 1
+        for each in result.made:
+            store.put(result.digest, kinds[each].fingerprint, result.arrays[each])
+        computed += bool(result.made)
         if result.status:
             store.note(paths[number], result.status, result.digest)
         for row, array in zip(rows, result.arrays, strict=True):
@@ -236,11 +239,29 @@ def embed_files(paths, backbones, store, further=()):
     return Embedded(kept, digests, made[:number], made[number], made[number + 1 :], skipped, computed)
 
 
-def _embedding(backbone):
-    def make(image):
-        return backbone.embed(backbone.to_input(image)[None])[0]
+def _embedding(backbone, pictures):
+    size, embed = backbone.spec.embedding_size, open_embedder(backbone, pictures)
+    if embed:  # half precision differs in the last digits
+        return Kind(f"{backbone.fingerprint}:half", np.float32, size, backbone.to_input, embed)
+    return Kind(backbone.fingerprint, np.float32, size, lambda image: backbone.embed(backbone.to_input(image)[None])[0])
 
-    return Kind(backbone.fingerprint, np.float32, backbone.spec.embedding_size, make)
+
+def _finished(results, kinds):
+    """The results, with what is made of many pictures at once made: of some while the next are decoded."""
+    if not any(kind.finish for kind in kinds):
+        return results
+    finished = ordered_map(lambda chunk: _finish(chunk, kinds), chunks(results, AT_ONCE), workers=1, ahead=2)
+    return chain.from_iterable(finished)
+
+
+def _finish(results, kinds):
+    for number, kind in enumerate(kinds):
+        halfway = [known for known in results if isinstance(known, _Known) and number in known.made]
+        if kind.finish and halfway:
+            made = kind.finish(np.stack([known.arrays[number] for known in halfway]))
+            for known, array in zip(halfway, made, strict=True):
+                known.arrays[number] = array
+    return results
 
 
 def _know_file(path, kinds, store):
@@ -249,15 +270,17 @@ def _know_file(path, kinds, store):
         digest = store.digest_of(path, status)
         stored = _stored(digest, kinds, store) if digest else [None]
         if _complete(stored):
-            return _Known(digest, stored, False, None)
+            return _Known(digest, stored, (), None)
         data = read(path)
         digest = hashlib.sha256(data).digest()
         stored = _stored(digest, kinds, store)
         if _complete(stored):
-            return _Known(digest, stored, False, status)
+            return _Known(digest, stored, (), status)
         image = decode(data)
-        arrays = [kind.make(image) if known is None else known for known, kind in zip(stored, kinds, strict=True)]
-        return _Known(digest, arrays, True, status)
+        missing = [number for number, known in enumerate(stored) if known is None]
+        for number in missing:
+            stored[number] = kinds[number].make(image)
+        return _Known(digest, stored, missing, status)
     except ImageError as error:
         return error
     except OSError as error:

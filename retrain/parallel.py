@@ -11,18 +11,26 @@ def cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def ordered_map(function, items):
+def ordered_map(function, items, workers=None, ahead=8):
     """Yield function(item) in the order of the items, several at once in threads.
 
-    At most a few items a core are under way or waiting to be taken.  Decoding and LiteRT let other threads run.
+    workers: threads; None: one a core.  ahead: items a thread that are under way or waiting to be taken.
+    Decoding and LiteRT let other threads run.
     """
-    workers, items = cores(), iter(items)
+    workers, items = workers or cores(), iter(items)
     executor = ThreadPoolExecutor(workers)
     try:
-        waiting = deque(executor.submit(function, item) for item in islice(items, 8 * workers))
+        waiting = deque(executor.submit(function, item) for item in islice(items, ahead * workers))
         while waiting:
             result = waiting.popleft().result()
             waiting.extend(executor.submit(function, item) for item in islice(items, 1))
             yield result
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def chunks(items, size):
+    """Yield lists of so many items, the last one of what is left."""
+    items = iter(items)
+    while chunk := list(islice(items, size)):
+        yield chunk

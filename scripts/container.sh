@@ -190,7 +190,7 @@ add_mounts() {
     crawl) add_crawl_mounts "${out:-$files/data}" ;;
     learn) folder_of "${out:-results}" && adds_to "$REPLY" ;;
     sample) adds_to "${paths[0]-}" ;;
-    export) adds_to "${paths[1]-}" ;;
+    export) add_export_mounts ;;
     guess | explain) adds_to "$out" ;;
     clean) [ -z "$changes" ] || writes "$undo" ${paths[@]+"${paths[@]}"} ;;
     shell) writes . ;;
@@ -303,6 +303,13 @@ add_backbone_mounts() {
     reads_network "${place%%+*}"
     place=${place#*+}
   done
+}
+
+# The weights of Keras' networks are those that training has fetched.
+add_export_mounts() {
+  local weights=${KERAS_HOME:-${HOME-}/.keras}
+  adds_to "${out:-$files}"
+  [ ! -d "$weights" ] || { reads "$weights" && args+=(--env "KERAS_HOME=$weights"); }
 }
 
 # reads_network NAME: where it is the path of a file or folder, perhaps with options behind it.

@@ -64,6 +64,31 @@ def test_everything_is_computed_once(photos, path):
     assert first.embeddings[0].shape == (10, 3)
 
 
+def test_gpu_embeds_many_pictures_at_once(photos, path, monkeypatch):
+    expected, batches = embed(photos, None).embeddings[0], []
+
+    def on_gpu(images):
+        batches.append(len(images))
+        return Colors().embed(images)
+
+    def to_small(self, image):
+        return np.asarray(image.resize((32, 32), reducing_gap=None))
+
+    photos.insert(4, photos[0].with_name("broken.jpg"))
+    photos[4].write_bytes(b"none")
+    monkeypatch.setattr(Colors, "to_input", to_small)
+    monkeypatch.setattr(bottlenecks, "AT_ONCE", 4)
+    monkeypatch.setattr(bottlenecks, "open_embedder", lambda backbone, pictures: on_gpu if pictures == 11 else None)
+    first, again = embed(photos, path), embed(photos, path)
+    assert batches == [4, 3, 3]  # the broken one is among the second four
+    assert [number for number in range(11) if number not in first.kept] == [4]
+    assert np.abs(first.embeddings[0] - expected).max() < 1
+    assert (first.computed, again.computed) == (10, 0)
+    assert np.array_equal(first.embeddings[0], again.embeddings[0])
+    on_cpu = embed(photos[:4], path)  # half precision and full are not mixed
+    assert on_cpu.computed == 4
+
+
 def test_known_file_is_not_read_again(photos, path, monkeypatch):
     embed(photos, path)
     monkeypatch.setattr(bottlenecks, "read", None)

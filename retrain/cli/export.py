@@ -6,7 +6,7 @@ import click
 
 from retrain import progress
 from retrain.cli.shared import AS_JSON, MODEL_DIR, data_options, show
-from retrain.exports import FORMATS
+from retrain.exports import COMPARED, FORMATS
 from retrain.options import DatasetOptions, ExportOptions, default_data, default_export
 
 DATASET = "dataset"
@@ -88,7 +88,7 @@ def _print_model(told):
         click.echo(f"{told['format']}: the model's own head, for {head['why']}.")
     for what, each in told["differences"].items():
         click.echo(
-            f"  {what}: largest difference {each['max']:.1e}, median {each['median']:.1e}, "
+            f"  {COMPARED[what]}: largest difference {each['max']:.1e}, median {each['median']:.1e}, "
             f"same label {each['agreed']} of {each['pictures']}"
         )
     click.echo(f"Exported: {told['folder']}, in {told['seconds']:.1f} s")

@@ -26,6 +26,13 @@ FORMATS = {
     "zip": Format(in_float=False, is_run=False),
 }
 
+# What is compared, before an export is there, and with what.
+COMPARED = {
+    "pixels": "fed the same pixels, beside our own networks and head",
+    "guess": "fed pixels cut out as ours, beside `retrain guess`",
+    "bytes": "fed pictures' bytes, beside `retrain guess`",
+}
+
 
 def load_format(name):
     """The module of a format."""

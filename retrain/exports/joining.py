@@ -180,7 +180,8 @@ class _Graph:
 
     def normalized(self, embedding):
         """Of length 1."""
-        return self.apply("L2_NORMALIZATION", [embedding], self.shape(embedding), schema.L2NormOptionsT())
+        long = self.affine(embedding, 0, 1e6)  # LiteRT takes what is shorter than 1e-6 for longer than it is
+        return self.apply("L2_NORMALIZATION", [long], self.shape(embedding), schema.L2NormOptionsT())
 
     def insert(self, content, entry, name):
         """Number of the tensor float32 (1, D) that the network of a file makes of `entry`."""
@@ -202,7 +203,7 @@ class _Graph:
                 for number in numbers
             ])  # fmt: skip
 
-        for operator in _needed(graph.operators, exit_):
+        for operator in graph.operators:
             operator.opcodeIndex = self._code(other.operatorCodes[operator.opcodeIndex])
             operator.inputs, operator.outputs = moved(operator.inputs), moved(operator.outputs)
             self.subgraph.operators.append(operator)
@@ -223,6 +224,7 @@ class _Graph:
     def content(self, exit_, metadata):
         """Bytes of the file, which ends in the tensor `exit_`."""
         self.subgraph.inputs, self.subgraph.outputs = _ints([self.entry]), _ints([exit_])
+        self.subgraph.operators = _needed(self.subgraph.operators, exit_)
         maps = [[schema.TensorMapT(name, end)] for name, end in [(PIXELS, self.entry), (PROBABILITIES, exit_)]]
         self.model.signatureDefs = [schema.SignatureDefT(*maps, "serving_default", 0)]
         self.model.buffers.append(_Buffer(metadata))
@@ -233,7 +235,7 @@ class _Graph:
 
 
 def _needed(operators, exit_):
-    """Those that have a part in one tensor, in order: the feature map is left out."""
+    """Those that have a part in one tensor, in order: feature maps are left out."""
     wanted, kept = {int(exit_)}, []
     for operator in reversed(operators):
         if wanted.intersection(map(int, operator.outputs)):

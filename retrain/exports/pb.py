@@ -14,7 +14,7 @@ MARK = b"\x0a\x07retrain\x12\x05Const"  # the node that `retrain.tf.retrained_gr
 HOW = """\
 `final_result:0` gives the probabilities, in the order of `labels.txt`. Feed one of these:
 
-- `DecodeJpeg/contents:0`: the bytes of one JPEG, PNG, GIF or BMP file;
+- `DecodeJpeg/contents:0`: the bytes of one JPEG or PNG file;
 - `DecodeJpeg:0`: one decoded picture, uint8 (height, width, 3);
 - `input:0` or `Mul:0`: squares float32 (N, $side, $side, 3) of (pixel - 128) / 128, which programs are told by
   `--input_height $side --input_width $side --input_mean 128 --input_std 128`;

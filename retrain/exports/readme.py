@@ -2,6 +2,8 @@
 
 from string import Template
 
+from retrain.exports import COMPARED
+
 SQUARE = """\
 picture = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")
 square = ImageOps.fit(picture, ($side, $side), Image.Resampling.BICUBIC, bleed=$bleed)"""
@@ -66,7 +68,7 @@ def _preprocessing(described, decodes):
 
 def _nearness(told):
     rows = [
-        f"| {what} | {each['max']:.1e} | {each['median']:.1e} | {each['agreed']} of {each['pictures']} |"
+        f"| {COMPARED[what]} | {each['max']:.1e} | {each['median']:.1e} | {each['agreed']} of {each['pictures']} |"
         for what, each in told["differences"].items()
     ]
     if not rows:

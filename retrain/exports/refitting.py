@@ -48,7 +48,9 @@ def in_float(model, model_dir, pictures):
     order = sorted(rows.values(), key=lambda row: (labels[row], embedded.digests[row]))
     told = {"refitted": False, "pictures": len(order)}
     if len(order) < ENOUGH * len(model.learned) or len(set(labels[order])) < len(model.classes):
-        return floated, told | {"why": f"{len(order)} of the {len(model.learned)} pictures learned are found"}
+        return floated, told | {
+            "why": f"{len(order)} of the {len(model.learned)} pictures learned are found; --data FOLDER names others"
+        }
     embeddings, info = normalize(embedded.embeddings)[order], model.info
     strength, weighted = info.get("head", {}).get("C", DEFAULT_C), options_of(model).balance == "weight"
     head = fit_head(embeddings, labels[order], len(model.classes), strength, weighted)

@@ -5,7 +5,7 @@ from retrain.exports.metadata import LABELS
 PLACE = "models/retrain/1"
 
 HOW = """\
-Two signatures: `serving_default` takes the bytes of picture files, `image_bytes` string (N,), JPEG, PNG, GIF or BMP;
+Two signatures: `serving_default` takes the bytes of picture files, `image_bytes` string (N,), JPEG or PNG;
 `pixels` takes squares, `pixels` float32 (N, $side, $side, 3) of 0-255. Both give `probabilities` float32 (N, $classes)
 and the best `label`, string (N,). TF Serving takes the folder `models` as it is; the model's name there is `retrain`.
 """

@@ -94,19 +94,17 @@ def _swap(new, folder, previous):
 
 
 def _compare(name, module, subject, trained, jpegs, folder):
-    """{what: the difference}.  Raises RetrainError where one is over its bound."""
-    pixels = checking.squares(jpegs, subject.described)
-    found, guessed = module.run(folder)(pixels), checking.guessed(trained, jpegs)
-    in_float = FORMATS[name].in_float
-    same = checking.difference(found, checking.expected(subject.model, pixels))
-    bound = ("max", checking.BOUND) if in_float else ("mean", checking.LOOSE_BOUND)
-    checking.require_near(name, same, *bound)
-    told = {f"fed the same pixels, ours in {'float32' if in_float else 'its own precision'}": same}
-    told["fed pixels cut out as ours, beside `retrain guess`"] = checking.difference(found, guessed)
+    """{key of COMPARED: the difference}.  Raises RetrainError where one is over its bound."""
+    pixels, guessed = checking.squares(jpegs, subject.described), checking.guessed(trained, jpegs)
+    found = module.run(folder)(pixels)
+    told = {"pixels": checking.difference(found, checking.expected(subject.model, pixels))}
+    bound = ("max", checking.BOUND) if FORMATS[name].in_float else ("mean", checking.LOOSE_BOUND)
+    checking.require_near(name, told["pixels"], *bound)
+    told["guess"] = checking.difference(found, guessed)
     if hasattr(module, "run_bytes"):
-        found_in_bytes = module.run_bytes(folder)(jpegs)
-        checking.require_near(name, checking.difference(found_in_bytes, found), "mean", checking.LOOSE_BOUND)
-        told["fed the picture's bytes, beside `retrain guess`"] = checking.difference(found_in_bytes, guessed)
+        of_bytes = module.run_bytes(folder)(jpegs)
+        checking.require_near(name, checking.difference(of_bytes, found), "mean", checking.LOOSE_BOUND)
+        told["bytes"] = checking.difference(of_bytes, guessed)
     return told
 
 

@@ -24,7 +24,7 @@ from retrain.errors import RetrainError
 from retrain.head import Head, fit_head, make_folds, normalize
 from retrain.images import ImageError, decode, read, to_input
 from retrain.metrics import log_losses, softmax
-from retrain.parallel import ordered_map
+from retrain.parallel import chunks, ordered_map
 from retrain.progress import track
 from retrain.recipes.locking import locked
 
@@ -36,7 +36,7 @@ FEWEST = 20  # validation pictures; fewer cannot tell what helps
 LOOKING = 0.3  # share of the time that may go into views
 MOST_BYTES = 8e9  # of views, on disk
 LARGE = 640  # px, the longer side of pictures that views are taken of
-AT_ONCE = 8  # pictures
+AT_ONCE = 32  # pictures
 WORTH = 0.01  # nats: so much less loss is worth a network more
 SHARES = np.linspace(0.1, 1, 10)  # of the fine-tuned network in what is said in the end
 
@@ -170,23 +170,12 @@ def _views(folder, tuner, paths, names, seed, deadline):
             log.warning("%d of %d pictures are learned from: there is no room for views of more.", room, len(paths))
         todo = range(done, int(min(room, len(paths))))
         looked = ordered_map(lambda row: _look(paths[row], names[row], tuner.spec, seed), todo)
-        for chunk in _chunks(track(looked, "Looking at views", len(todo))):
+        for chunk in chunks(track(looked, "Looking at views", len(todo)), AT_ONCE):
             file.write(tuner.activate(np.concatenate(chunk)).tobytes())
             if time.monotonic() > deadline:
                 break
         done = file.tell() // size
     return np.memmap(path, np.float16, "r", shape=(done, *shape)) if done else np.empty((0, *shape), np.float16)
-
-
-def _chunks(items):
-    chunk = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == AT_ONCE:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
 
 
 def _look(path, name, spec, seed):

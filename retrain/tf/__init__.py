@@ -47,6 +47,14 @@ def gradient_map(spec, pixels, weights):
     return grad_cam.gradient_map(spec, pixels, weights)
 
 
+def open_embedder(spec):
+    """A registered network that embeds on GPUs; None where TensorFlow finds none.  See `retrain.tf.embedding`."""
+    require()
+    from retrain.tf import devices, embedding
+
+    return embedding.Embedder(spec) if devices.find_gpus() else None
+
+
 def open_tuner(spec):
     """A registered network that learns on; see `retrain.tf.fine_tuning`."""
     require()

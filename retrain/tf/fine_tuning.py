@@ -50,11 +50,13 @@ class Tuner:
     def activate(self, pictures):
         """Activations of pictures uint8 (n, H, W, 3)."""
         images = np.asarray(prepare(self.spec, pictures.astype(np.float32)), np.float32)
-        return self._in_batches(self.lower, images, np.float16)
+        found, self._batch = devices.predict(self.lower, images, self._batch)
+        return found.astype(np.float16)
 
     def embed(self, activations):
         """Embeddings float32 (n, D), as far as the network has learned."""
-        return self._in_batches(self.upper, activations, np.float32)
+        found, self._batch = devices.predict(self.upper, activations, self._batch)
+        return found.astype(np.float32)
 
     def fit(self, views, validation, head, folder, settings):
         """Learn on; ends as the epoch of the best validation loss left it.  Interrupted, it goes on from that folder.
@@ -126,16 +128,6 @@ class Tuner:
                 jit_compile=False,  # compiling takes a CPU longer than it saves
             )
 
-    def _in_batches(self, model, rows, dtype):
-        def run(batch):
-            parts = [rows[start : start + batch] for start in range(0, len(rows), batch)]
-            # Always of one size, else TensorFlow traces the network anew.
-            found = [model.predict_on_batch(_filled(part, batch))[: len(part)] for part in parts]
-            return np.concatenate(found).astype(dtype)
-
-        found, self._batch = devices.fitting_batch(run, self._batch)
-        return found
-
 
 def _run(network, views, validation, folder, settings):
     """The history, and whether it came to its end."""
@@ -155,8 +147,11 @@ def _run(network, views, validation, folder, settings):
         callbacks.append(_tensorboard(settings["log_dir"]))
     try:
         network.fit(
-            views, epochs=EPOCHS, callbacks=callbacks, verbose=0, validation_batch_size=BATCH,
-            validation_data=(activations, keras.utils.to_categorical(labels, views.classes), weights),
+            views, epochs=EPOCHS, callbacks=callbacks, verbose=0, validation_batch_size=views.batch,
+            validation_data=tuple(
+                devices.filled(rows, views.batch)  # with what weighs nothing
+                for rows in (activations, keras.utils.to_categorical(labels, views.classes), weights)
+            ),
         )  # fmt: skip
     except KeyboardInterrupt:
         if not (folder / BEST).exists():
@@ -206,7 +201,8 @@ class _Views(keras.utils.PyDataset):
         return self.activations[rows, self._view[rows]], self.targets[rows], self.weights[rows]
 
     def on_epoch_end(self):
-        self._order = self._random.permutation(len(self.targets))
+        # All batches are full, that each of several GPUs has the same share: the last one with pictures of the first.
+        self._order = np.resize(self._random.permutation(len(self.targets)), len(self) * self.batch)
         self._view = self._random.integers(self.activations.shape[1], size=len(self.targets))
 
 
@@ -278,8 +274,3 @@ def _cuts(model):
         for number in range(high, low, -1)
         if max(reach[:number]) <= number and len(operations[number].output.shape) > 1
     ]
-
-
-def _filled(rows, count):
-    """The rows, and zeros up to so many."""
-    return np.pad(rows, [(0, count - len(rows)), *[(0, 0)] * (rows.ndim - 1)])

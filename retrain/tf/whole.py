@@ -1,6 +1,7 @@
 """A whole model as one function of pixels, as exports need it: resizing, networks, normalization, head, temperature."""
 
 import io
+from functools import lru_cache
 
 import keras
 import numpy as np
@@ -50,7 +51,8 @@ def freeze(model):
     """GraphDef of constants alone: `pixels:0` float32 (N, S, S, 3) of 0-255 → `probabilities:0`; see `whole`."""
     side, classify = square_side(model), whole(model)
     entry = tf.TensorSpec((None, side, side, 3), tf.float32, name=PIXELS)
-    frozen = convert_variables_to_constants_v2(tf.function(classify, input_signature=[entry]).get_concrete_function())
+    called = tf.function(classify, input_signature=[entry]).get_concrete_function()
+    frozen = convert_variables_to_constants_v2(called, lower_control_flow=False)  # lowered, it cannot be imported
     with tf.Graph().as_default() as graph:
         pixels = tf.compat.v1.placeholder(tf.float32, entry.shape, PIXELS)
         (found,) = tf.graph_util.import_graph_def(
@@ -67,17 +69,28 @@ def network(backbone):
     spec = float_spec(backbone)
     if spec is None:
         raise RetrainError(f"{backbone.spec.name} is there as a LiteRT file alone.", "Export tflite or zip.")
-    built = build_keras(spec)
-    if backbone.weights:
-        with np.load(io.BytesIO(backbone.weights()), allow_pickle=False) as arrays:
-            built.set_weights([arrays[f"arr_{number}"] for number in range(len(arrays))])
-    output = built.output["embeddings"] if isinstance(built.output, dict) else built.output
-    built = keras.Model(built.input, output, name=f"network_{spec.architecture}_{id(built)}".replace("-", "_"))
+    built = _embedder(spec, backbone.weights()) if backbone.weights else _registered(spec)
 
     def embed(pixels):
         return built(_prepared(spec, pixels), training=False)
 
     return embed
+
+
+@lru_cache(maxsize=3)
+def _registered(spec):
+    return _embedder(spec)
+
+
+def _embedder(spec, weights=None):
+    """Keras model: images as `prepare` leaves them → embeddings.  weights: bytes of an `.npz`; None: as published."""
+    built = build_keras(spec)
+    if weights:
+        with np.load(io.BytesIO(weights), allow_pickle=False) as arrays:
+            built.set_weights([arrays[f"arr_{number}"] for number in range(len(arrays))])
+    output = built.output["embeddings"] if isinstance(built.output, dict) else built.output
+    name = f"{'fine_tuned_' if weights else ''}{spec.architecture}_{spec.image_size}".replace("-", "_")
+    return keras.Model(built.input, output, name=name)
 
 
 def float_spec(backbone):

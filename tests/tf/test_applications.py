@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrain.backbones import APPLICATIONS, find_spec, load_backbone
+from retrain.backbones import APPLICATIONS, Backbone, find_spec, load_backbone
+from retrain.backbones.applications import FAMILIES
 from retrain.errors import RetrainError
 
 pytestmark = [
@@ -26,7 +27,7 @@ if find_module("tensorflow"):
     from keras.src.legacy.saving import legacy_h5_format
     from keras.src.utils import file_utils
 
-    from retrain.tf import applications
+    from retrain.tf import applications, convert
 
 MOBILE_NET_V2 = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5"
 MOBILE_NET_V3 = "weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5"
@@ -72,6 +73,21 @@ def test_table_knows_the_size_of_the_embedding(name):
     with StatelessScope():  # computes shapes alone
         network = applications.build(APPLICATIONS[f"keras:{name}"], weights=None)
     assert network.output_shape[1] == APPLICATIONS[f"keras:{name}"].embedding_size
+
+
+@pytest.mark.parametrize("name", [min(names, key=names.get) for _, _, names in FAMILIES])
+def test_file_of_each_family_computes_what_keras_does(name, monkeypatch):
+    spec = find_spec(f"keras:{name},size=96")
+    keras.utils.set_random_seed(0)
+    network = applications.build(spec, weights=None)
+    monkeypatch.setattr(convert, "build_keras", lambda spec: network)
+    backbone = Backbone(spec, convert.convert_published(spec)[0])
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3), np.uint8)
+    expected = np.array(network(applications.preprocess(spec, pictures.astype(np.float32)), training=False))
+    found = backbone.embed(pictures)
+    assert found.shape == (3, spec.embedding_size)
+    assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()
+    assert np.array_equal(np.concatenate([backbone.embed(picture[None]) for picture in pictures]), found)
 
 
 def test_weights_in_the_cache_of_keras_are_used(weights_folder, images):

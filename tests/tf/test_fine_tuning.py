@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib.util import find_spec as find_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from retrain import RetrainError, TrainOptions, train
+from retrain import RetrainError, TrainOptions, train, train_like
 from retrain.backbones import APPLICATIONS, find_spec
 from retrain.classifier import Classifier
 from retrain.head import fit_head, normalize
@@ -62,6 +63,7 @@ def test_kept_network_joins_the_frozen_one(drawn, tmp_path, always_kept):
     assert tuned["pictures"] + tuned["validation_images"] + result["test_images"] == result["images"]
     assert [row["epoch"] for row in tuned["history"]] == list(range(1, len(tuned["history"]) + 1))
     assert tuned["history"][-1]["loss"] < tuned["history"][0]["loss"]
+    assert (tmp_path / "tf_files" / "model" / "weights1.npz").exists()
     model = load_model(tmp_path / "tf_files" / "model")
     assert [backbone.spec.name for backbone in model.backbones] == [
         "efficientnet-lite0",
@@ -72,6 +74,15 @@ def test_kept_network_joins_the_frozen_one(drawn, tmp_path, always_kept):
     guesses = list(Classifier(model).guess([drawn]))
     assert np.mean([Path(guess.path).parent.name == guess.label for guess in guesses]) >= 0.95
     assert model.info["fine_tuning"] == json.loads(json.dumps(tuned))
+
+
+def test_it_is_repeated_with_the_rest_of_a_training(drawn, tmp_path, always_kept):
+    first = train(drawn, replace(OPTIONS, model_dir=tmp_path / "first" / "model"))
+    again = train_like(first["model_dir"], drawn, model_dir=tmp_path / "again" / "model")
+    assert again["fine_tuning"]["kept"]
+    assert {row["what"] for row in again["differences"]} <= {"backbone", "head.npz"}  # of cores that share a sum
+    for one, other in zip(first["fine_tuning"]["history"], again["fine_tuning"]["history"], strict=True):
+        assert one == pytest.approx(other, rel=0.05, abs=0.01)
 
 
 def test_model_says_what_its_parts_say_together(drawn, tmp_path, always_kept, monkeypatch):
@@ -128,12 +139,11 @@ def test_few_pictures_are_not_tuned_with(data):
     assert "pictures cannot tell whether it helps" in result["fine_tuning"]["why"]
 
 
-def test_time_ends_it(drawn):
-    start = time.monotonic()
+def test_time_ends_it(drawn, monkeypatch):
+    monkeypatch.setattr(fine_tuning, "AT_ONCE", 8)
     result = train(drawn, TrainOptions(fine_tune=True, report=False, max_minutes=0.001))
     assert not result["fine_tuning"]["kept"]
     assert result["fine_tuning"]["why"] == "0.001 minutes are too few"
-    assert time.monotonic() - start < 60
 
 
 def test_network_of_a_file_is_refused(sample, tmp_path):
@@ -298,33 +308,3 @@ def test_without_tensorflow_it_is_said_before_any_work(sample, tmp_path, monkeyp
     with pytest.raises(RetrainError, match="needs TensorFlow") as caught:
         fine_tuning.tunable_spec("efficientnet-lite0+efficientnet-lite2")
     assert "make setup-full" in caught.value.hint
-
-
-def test_card_that_tensorflow_cannot_use_is_never_passed_over_in_silence(tmp_path, monkeypatch, caplog):
-    from retrain.tf import devices
-
-    monkeypatch.setattr(devices, "NVIDIA_DEVICE", tmp_path)
-    monkeypatch.setattr(devices.tf.config, "list_physical_devices", lambda kind: [])
-    devices.strategy()
-    assert "There is a GPU that TensorFlow cannot use" in caplog.text
-    caplog.clear()
-    monkeypatch.setattr(devices, "NVIDIA_DEVICE", tmp_path / "none")
-    devices.strategy()
-    assert not caplog.text
-
-
-def test_batches_are_halved_until_memory_holds_them():
-    from retrain.tf import devices
-
-    asked = []
-
-    def work(batch):
-        asked.append(batch)
-        if batch > 5:
-            raise devices.tf.errors.ResourceExhaustedError(None, None, "too much")
-        return "done"
-
-    assert devices.fitting_batch(work, 32) == ("done", 4)
-    assert asked == [32, 16, 8, 4]
-    with pytest.raises(devices.tf.errors.ResourceExhaustedError):
-        devices.fitting_batch(lambda batch: work(99), 2)
