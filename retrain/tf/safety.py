@@ -66,7 +66,13 @@ def refuse_unlisted(name, graph):
     """Raise RetrainError where a GraphDef holds operations that are neither listed nor functions of its own, or where
     these call themselves, which TensorFlow does not survive."""
     bodies = _bodies(graph)
-    _refuse(name, [graph.node, *bodies.values()], bodies, is_unsafe=_is_unlisted)
+    nodes = [*graph.node, *(node for body in bodies.values() for node in body)]
+    unlisted = sorted({node.op for node in nodes if _is_unlisted(node.op, bodies)})
+    if unlisted:
+        raise RetrainError(
+            f"{name} holds operations that are not on the list of those that only compute: {', '.join(unlisted)}.",
+            "Such a graph could read and write files, run code here or never end. Use one without them.",
+        )
     calls = {body: {called for node in nodes for called in _called(node)} for body, nodes in bodies.items()}
     try:
         TopologicalSorter(calls).prepare()
@@ -136,9 +142,8 @@ def _bodies(graph):
     return {function.signature.name: function.node_def for function in graph.library.function}
 
 
-def _refuse(name, graphs, functions, besides=frozenset(), is_unsafe=None):
-    is_unsafe = is_unsafe or _is_unsafe
-    unsafe = sorted({node.op for nodes in graphs for node in nodes if is_unsafe(node.op, functions)} - besides)
+def _refuse(name, graphs, functions, besides=frozenset()):
+    unsafe = sorted({node.op for nodes in graphs for node in nodes if _is_unsafe(node.op, functions)} - besides)
     if unsafe:
         raise RetrainError(
             f"{name} holds operations that can do more than compute: {', '.join(unsafe)}.",
