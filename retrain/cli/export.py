@@ -83,7 +83,7 @@ def _print(result):
 def _print_model(told):
     head = told["head"]
     if head["refitted"]:
-        click.echo(f"{told['format']}: head fitted anew on {head['pictures']} pictures in float32.")
+        click.echo(f"{told['format']}: head fitted to float32 on {head['pictures']} pictures.")
     elif head["why"]:
         click.echo(f"{told['format']}: the model's own head, for {head['why']}.")
     for what, each in told["differences"].items():

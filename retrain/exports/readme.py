@@ -81,7 +81,9 @@ def _nearness(told):
 
 def _head(head):
     if head["refitted"]:
-        return f"The head was fitted anew on what the networks say in float32 of {head['pictures']} pictures."
+        return (
+            f"The head was fitted to say of {head['pictures']} pictures in float32 what the model says of them in int8."
+        )
     return f"The head is the model's own{': ' if head['why'] else ''}{head['why'] or ''}."
 
 

@@ -1,4 +1,4 @@
-"""A model in float32: its networks in full precision, and its head fitted anew on what these say of its pictures."""
+"""A model in float32: its networks in full precision, and its head fitted to what these say of its pictures."""
 
 from dataclasses import replace
 
@@ -6,66 +6,58 @@ import numpy as np
 
 from retrain.backbones import find_spec, load_backbone
 from retrain.bottlenecks import Store, embed_files
-from retrain.dataset import find_dataset, walk
-from retrain.head import DEFAULT_C, fit_head, normalize
+from retrain.dataset import require_folder, walk
+from retrain.head import Head, normalize
 from retrain.model import learned_marks
-from retrain.recipes.training import options_of, store_path
+from retrain.recipes.training import store_path
 
-ENOUGH = 0.95  # share of the pictures learned; with fewer the head stays as it is
+FEWEST = 20  # pictures; with fewer the head stays as it is
+MOST = 5_000  # pictures; more change nothing
+STIFFNESS = 0.1  # how little the weights may move; chosen by agreement with the model on photos not learned
 
 
 def find_pictures(model, model_dir, data=None):
-    """{path: number of its class, or None} of pictures in `data`, else of those learned, where they were seen last.
-
-    A class is told by the nearest folder above that bears its name.
-    """
-    if data is None:
-        with Store(_store(model_dir)) as store:
-            known = store.files()
-        paths = [path for path, digest in known.items() if _is_learned(model, digest) and path.is_file()]
-    else:
-        paths = find_dataset(data).paths if model.head.kind == "softmax" else list(walk(data))
-    numbers = {name: number for number, name in enumerate(model.classes)}
-    return {path: next((numbers[each.name] for each in path.parents if each.name in numbers), None) for path in paths}
+    """Paths of pictures in `data`, else of those that a Model has learned, where they were seen last."""
+    if data is not None:
+        return list(walk(require_folder(data)))
+    with Store(_store(model_dir)) as store:
+        known = store.files()
+    return [path for path, digest in known.items() if _is_learned(model, digest) and path.is_file()]
 
 
 def in_float(model, model_dir, pictures):
-    """The Model in float32, and what is told of its head: {"refitted", "why" it is not, "pictures" it was fitted on}.
-
-    pictures: see `find_pictures`.  Only those that the model has learned count.  Its temperature stays.
-    """
+    """The Model in float32, and of its head {"refitted", "pictures" that it was fitted to, "why" it was not}."""
     backbones = [_in_float(backbone) for backbone in model.backbones]
     floated = replace(model, backbones=backbones)
-    why = _why_not(model, backbones)
-    if why:
-        return floated, {"refitted": False, "why": why, "pictures": 0}
-    paths = [path for path, label in pictures.items() if label is not None]
-    with Store(_store(model_dir)) as store:
-        embedded = embed_files(paths, backbones, store)
-    labels = np.array([pictures[paths[row]] for row in embedded.kept], int)
-    # Each once, in the order in which `train` has them.
-    rows = {digest: row for row, digest in enumerate(embedded.digests) if _is_learned(model, digest)}
-    order = sorted(rows.values(), key=lambda row: (labels[row], embedded.digests[row]))
-    told = {"refitted": False, "pictures": len(order)}
-    if len(order) < ENOUGH * len(model.learned) or len(set(labels[order])) < len(model.classes):
-        return floated, told | {
-            "why": f"{len(order)} of the {len(model.learned)} pictures learned are found; --data FOLDER names others"
-        }
-    embeddings, info = normalize(embedded.embeddings)[order], model.info
-    strength, weighted = info.get("head", {}).get("C", DEFAULT_C), options_of(model).balance == "weight"
-    head = fit_head(embeddings, labels[order], len(model.classes), strength, weighted)
-    return replace(floated, head=head), told | {"refitted": True, "why": None}
-
-
-def _why_not(model, backbones):
-    """Why a head stays as it is; None where it is to be fitted anew."""
     if all(now is before for now, before in zip(backbones, model.backbones, strict=True)):
-        return "it was trained on float32"
-    if model.head.kind == "sigmoid":
-        return "it tells several labels of a picture, which folders do not"
-    if any(backbone.weights for backbone in backbones):
-        return "a network that learned on has its part in it"
-    return None
+        return floated, _told(0, "it was trained on these networks")
+    paths = pictures[:: max(1, len(pictures) // MOST)][:MOST]
+    with Store(_store(model_dir)) as store:
+        embedded = embed_files(paths, [*model.backbones, *backbones], store)
+    if len(embedded.kept) < FEWEST:
+        return floated, _told(0, "its pictures are not found; --data FOLDER names others")
+    count = len(backbones)
+    before, now = normalize(embedded.embeddings[:count]), normalize(embedded.embeddings[count:])
+    return replace(floated, head=_refit(model.head, before, now)), _told(len(embedded.kept))
+
+
+def _told(pictures, why=None):
+    return {"refitted": why is None, "pictures": pictures, "why": why}
+
+
+def _refit(head, before, now):
+    """The Head nearest to another that says of embeddings `now` (n, D) what that one says of `before`.
+
+    Labels have no part in it: fitted to them anew, a head guesses no better, and other than the model more often.
+    """
+    wanted = (before - now) @ head.weights.T
+    stiffness = STIFFNESS * np.eye(min(now.shape), dtype=np.float64)
+    # Ridge regression of the change, by whichever of both equations is the smaller one.
+    if len(now) < now.shape[1]:
+        change = now.T @ np.linalg.solve(now @ now.T + stiffness, wanted)
+    else:
+        change = np.linalg.solve(now.T @ now + stiffness, now.T @ wanted)
+    return Head((head.weights + change.T).astype(np.float32), head.intercept, head.thresholds)
 
 
 def _in_float(backbone):
@@ -76,9 +68,9 @@ def _in_float(backbone):
 
 
 def _is_learned(model, digest):
-    mark = learned_marks([digest])
+    (mark,) = learned_marks([digest])
     place = np.searchsorted(model.learned, mark)
-    return bool(place[0] < len(model.learned) and model.learned[place[0]] == mark[0])
+    return bool(place < len(model.learned) and model.learned[place] == mark)
 
 
 def _store(model_dir):

@@ -96,7 +96,7 @@ def test_formats_in_float_say_the_same_of_the_same_pixels(name, exported):
     assert told["head"]["refitted"]
     assert told["differences"]["pixels"]["max"] < 1e-4
     readme = (exported[0] / name / "README.md").read_text()
-    assert f"fitted anew on what the networks say in float32 of {told['head']['pictures']} pictures" in readme
+    assert f"fitted to say of {told['head']['pictures']} pictures in float32" in readme
     assert ("EXIF is not applied" in readme) == (name in BYTES)
 
 
@@ -199,7 +199,7 @@ def test_network_that_learned_on_is_exported_by_its_own_weights(cache, tmp_path,
     results = export([*FLOAT, "tflite-int8"], ExportOptions(tmp_path / "model", tmp_path / "out"))
     for told in results[:-1]:
         assert told["differences"]["pixels"]["max"] < 1e-3
-    assert results[0]["head"]["why"] == "a network that learned on has its part in it"
+    assert results[0]["head"]["why"].startswith("its pictures are not found")
     assert np.abs(tuned.embed(plain.to_input(decode(read(picture)))[None]) - plain.embed(
         plain.to_input(decode(read(picture)))[None]
     )).max() > 0.1  # fmt: skip
@@ -251,7 +251,7 @@ def test_missing_package_of_onnx_is_named(home, cache, tmp_path, monkeypatch):
 def test_several_labels_become_a_graph(trained_on_labels, cache, tmp_path, picture):
     model = load_model(trained_on_labels[0] / "model")
     (told,) = export(["pb"], ExportOptions(trained_on_labels[0] / "model", tmp_path / "out"))
-    assert told["head"]["why"].startswith("it tells several labels")
+    assert told["head"]["refitted"]
     found = load_format("pb").run(tmp_path / "out" / "pb")(squares(model, picture))
     assert found.shape == (1, 3)
     assert found.sum() != pytest.approx(1, abs=1e-3)
