@@ -12,11 +12,14 @@ __version__ = "0.1.0"
 # The public verbs, fetched on first use: importing retrain must cost nothing.
 _HOMES = {
     "Classifier": "retrain.classifier",
+    "GraphClassifier": "retrain.graph_classifier",
     "RetrainError": "retrain.errors",
     "TrainOptions": "retrain.options",
     "TrustOptions": "retrain.options",
+    "GraphOptions": "retrain.options",
     "EvaluateOptions": "retrain.options",
     "ExportOptions": "retrain.options",
+    "DatasetOptions": "retrain.options",
     "SortOptions": "retrain.options",
     "ExplainOptions": "retrain.options",
     "OddOptions": "retrain.options",
@@ -32,6 +35,7 @@ _HOMES = {
     "explain_pictures": "retrain.recipes.explaining",
     "find_odd_one_out": "retrain.recipes.odd_one_out",
     "export_dataset": "retrain.recipes.exporting",
+    "export": "retrain.exports.writing",
     "clean": "retrain.recipes.cleaning",
     "undo_clean": "retrain.recipes.cleaning",
     "sort_dir": "retrain.recipes.sorting",

@@ -68,6 +68,11 @@ class Store:
         row = self._run(lambda connection: connection.execute(query, (_key(path), *_stamp(status))).fetchone())
         return row and row[0]
 
+    def files(self):
+        """{path: sha256} of all files known, which may be gone."""
+        rows = self._run(lambda connection: connection.execute("SELECT path, sha256 FROM files").fetchall())
+        return {Path(os.fsdecode(path)): digest for path, digest in rows or ()}
+
     def get(self, digest, fingerprint, dtype=np.float32):
         """Embedding (D,), or None."""
         key = digest, fingerprint

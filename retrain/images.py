@@ -147,6 +147,12 @@ def to_input(image, size, crop):
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
 
 
+def resizing_kernel(before, after):
+    """float32 (before, after): a row of pixels times it is that row as Pillow resizes it, bicubically."""
+    rows = Image.fromarray(np.eye(before, dtype=np.float32))
+    return np.asarray(rows.resize((after, before), Image.Resampling.BICUBIC))
+
+
 def thumbnail(image):
     """The middle of a decoded picture, gray and small: uint8 (THUMBNAIL_SIDE²,)."""
     side = 0.875 * min(image.size)

@@ -10,6 +10,7 @@ import tempfile
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ HEAD_FILE = "head.npz"
 TRUST_FILE = "trust.npz"
 REPORT = "report.html"
 # All that a model folder needs.
-OURS = re.compile(r"model\.json|head\.npz|trust\.npz|report\.html|backbone\d*\.(tflite|pb)")
+OURS = re.compile(r"model\.json|head\.npz|trust\.npz|report\.html|backbone\d*\.(tflite|pb)|weights\d*\.npz")
 
 _parser = threading.Lock()
 
@@ -145,7 +146,8 @@ def _load(folder):
         arrays = _unpacked(contents[HEAD_FILE])
         head = Head(arrays["weights"], arrays["intercept"], _thresholds(manifest))
         backbones = [
-            Backbone(BackboneSpec(**entry["spec"]), contents[entry["file"]]) for entry in manifest["backbones"]
+            Backbone(BackboneSpec(**entry["spec"]), contents[entry["file"]], _weights(home, entry))
+            for entry in manifest["backbones"]
         ]
         model = Model(list(manifest["classes"]), backbones, head, float(manifest["temperature"]), info=manifest["info"])
         if TRUST_FILE in contents:
@@ -175,7 +177,7 @@ def _parse_manifest(path, text):
     try:
         manifest = json.loads(text)
         version = manifest["format_version"]
-        if version in READABLE and not all(OURS.fullmatch(name) for name in manifest["files"]):
+        if version in READABLE and not all(OURS.fullmatch(name) for name in files_of(manifest)):
             raise ValueError("it names foreign files")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RetrainError(f"{path} is damaged: {error}.", "Train again.") from error
@@ -185,6 +187,19 @@ def _parse_manifest(path, text):
             "Install the newest retrain, or train again.",
         )
     return manifest
+
+
+def files_of(manifest):
+    """{name: sha256} of all files of a model but `model.json`."""
+    further = [entry["weights"] for entry in manifest["backbones"] if "weights" in entry]
+    return manifest["files"] | {each["file"]: each["sha256"] for each in further}
+
+
+def _weights(home, entry):
+    """Function that reads the Keras weights of a network that has learned on: guessing has no use for them."""
+    if "weights" not in entry:
+        return None
+    return partial(_read_checked, home / entry["weights"]["file"], entry["weights"]["sha256"])
 
 
 def _read(path):
@@ -218,11 +233,15 @@ def _read_checked(path, digest):
 def _write_files(model, folder, report):
     arrays = {"weights": model.head.weights, "intercept": model.head.intercept}
     files = {HEAD_FILE: _packed(arrays), TRUST_FILE: _packed(_trust(model))}
-    entries = []
+    entries, further = [], {}
     for number, backbone in enumerate(model.backbones):
         name = f"backbone{number or ''}{backbone.suffix}"
         files[name] = backbone.content
         entries.append({"file": name, "spec": vars(backbone.spec)})
+        if backbone.weights:
+            weights = f"weights{number or ''}.npz"
+            further[weights] = backbone.weights()
+            entries[-1]["weights"] = {"file": weights, "sha256": hashlib.sha256(further[weights]).hexdigest()}
     manifest = {
         "format_version": WRITTEN[model.head.kind],
         "classes": model.classes,
@@ -234,7 +253,7 @@ def _write_files(model, folder, report):
     }
     if model.head.thresholds is not None:
         manifest["thresholds"] = dict(zip(model.classes, model.head.thresholds.tolist(), strict=True))
-    files[MANIFEST] = json.dumps(manifest, indent=2).encode()
+    files |= further | {MANIFEST: json.dumps(manifest, indent=2).encode()}
     if report is not None:
         files[REPORT] = report.encode("utf-8", "backslashreplace")
     for name, content in files.items():

@@ -26,6 +26,10 @@ def default_data():
     return tf_files() / "data"
 
 
+def default_export():
+    return tf_files() / "export"
+
+
 @dataclass(frozen=True)
 class DataOptions:
     """Which pictures of a folder are used, and how they are split."""
@@ -59,10 +63,17 @@ class TrainOptions(DataOptions):
 
 
 @dataclass(frozen=True)
-class ExportOptions(DataOptions):
+class DatasetOptions(DataOptions):
     model_dir: str | Path | None = None  # whose store of embeddings tells which pictures are copies
     size: int = 224  # px, square
     crop: float = 0.875  # of the shorter side, around the middle: what the networks see
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    model_dir: str | Path | None = None
+    out: str | Path | None = None  # each format has a folder of its name there; None: default_export()
+    data: str | Path | None = None  # the pictures of the model; None: where training saw them last
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,18 @@ class TrustOptions:
 @dataclass(frozen=True)
 class GuessOptions(TrustOptions):
     top: int | None = None  # labels shown; None: 5 as text, all as JSON
+
+
+@dataclass(frozen=True)
+class GraphOptions:
+    """What a graph of the original programs takes and gives.  None: as it says itself, or as its kind is known for."""
+
+    input_layer: str | None = None
+    output_layer: str | None = None
+    input_height: int | None = None  # px
+    input_width: int | None = None  # px
+    input_mean: float | None = None  # pixels enter as (0..255 - mean) / std
+    input_std: float | None = None
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ in_two_seconds() {
 
 # find_image COMMAND: set `stage` to the smallest stage of the Dockerfile that can do it, and `image` to its name.
 find_image() {
-  case $(asks_network "$1" && echo learns)$1 in
+  case $(asks_network "$1" && echo learns)$1${graph:+ of TensorFlow} in
     guess | imagenet | sort | explain | report | odd) stage=guess ;;
     *) if gpu_is_offered; then stage=gpu; else stage=full; fi ;;
   esac
@@ -106,7 +106,7 @@ build_image() {
 
 # run_in_container COMMAND ARGUMENT…: become that command in a container.
 run_in_container() {
-  local files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html='' logs='' data='' out='' backbones='' like='' label=''
+  local files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html='' logs='' data='' out='' backbones='' like='' label='' graph='' labels=''
   local port=8080 host=127.0.0.1 token=${RETRAIN_TOKEN-}
   local extra debug='' lists=() args=(--rm --pull never --read-only --cap-drop ALL --security-opt no-new-privileges
     --no-healthcheck --log-driver none --env TF_FILES --env RETRAIN_PROGRAM --env NO_COLOR)
@@ -201,7 +201,7 @@ add_mounts() {
     crawl) add_crawl_mounts "${out:-$files/data}" ;;
     learn) folder_of "${out:-results}" && adds_to "$REPLY" ;;
     sample) adds_to "${paths[0]-}" ;;
-    export) adds_to "${paths[1]-}" ;;
+    export) add_export_mounts ;;
     guess | explain) adds_to "$out" ;;
     clean) [ -z "$changes" ] || writes "$undo" ${paths[@]+"${paths[@]}"} ;;
     shell) writes . ;;
@@ -218,7 +218,7 @@ add_mounts() {
   case $command in
     train | learn) ;; # a new model takes the old one's place, and that of a mount is taken
     imagenet) ;;      # has no model
-    *) reads "$files" "$model" ;;
+    *) if [ -n "$graph" ]; then reads "$graph" "$labels"; else reads "$files" "$model"; fi ;;
   esac
 }
 
@@ -243,6 +243,10 @@ read_options() {
       --backbone=*) backbones=${1#*=} ;;
       --like) like=${2-} ;;
       --like=*) like=${1#*=} ;;
+      --graph) graph=${2-} ;;
+      --graph=*) graph=${1#*=} ;;
+      --labels) labels=${2-} ;;
+      --labels=*) labels=${1#*=} ;;
       --data) data=${2-} ;;
       --data=*) data=${1#*=} ;;
       --html) html=${2-} ;;
@@ -316,6 +320,13 @@ add_backbone_mounts() {
     reads_network "${place%%+*}"
     place=${place#*+}
   done
+}
+
+# The weights of Keras' networks are those that training has fetched.
+add_export_mounts() {
+  local weights=${KERAS_HOME:-${HOME-}/.keras}
+  adds_to "${out:-$files}"
+  [ ! -d "$weights" ] || { reads "$weights" && args+=(--env "KERAS_HOME=$weights"); }
 }
 
 # reads_network NAME: where it is the path of a file or folder, perhaps with options behind it.

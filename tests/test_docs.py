@@ -65,7 +65,7 @@ def test_commands_in_the_readme_run(tmp_path):
         run_retrain(tmp_path, "sample", part, "--per-class", "20", "--seed", str(seed))
     shutil.copy(next((tmp_path / "holiday").glob("*/*")), tmp_path / "picture.jpg")
     commands = re.findall(r"\| `retrain ([^`]+)` \|$", README, re.MULTILINE)
-    assert len(commands) == len(COMMANDS) + 3  # train, sort and clean are there twice
+    assert len(commands) == len(COMMANDS) + 4  # train, sort, clean and export are there twice
     for command in commands:
         # sample would overwrite, and refuses; crawl and learn need the network.
         if command != "sample photos" and not command.startswith(("crawl ", "learn ")):

@@ -94,6 +94,12 @@ def test_evaluate_needs_neither_tensorflow_nor_scikit_learn(sample, model_dir):
     assert not loaded & {"tensorflow", "keras", "sklearn", "scipy"}
 
 
+def test_int8_export_and_zip_need_no_tensorflow(model_dir):
+    loaded, code = modules(RUN, "export", "tflite-int8", "zip")
+    assert code == 0
+    assert not loaded & {"tensorflow", "keras", "sklearn", "scipy"}
+
+
 def test_clean_loads_only_what_its_checks_need(sample):
     loaded, code = modules(RUN, "clean", sample, "--checks", "tiny,dark,identical")
     assert code == 0

@@ -20,9 +20,10 @@ _loading = threading.Lock()
 class Backbone:
     """A network ready to run.  Any number of threads may call it, each on an interpreter of its own."""
 
-    def __init__(self, spec, content):
-        """content: bytes of the file."""
-        self.spec, self.content = spec, content
+    def __init__(self, spec, content, weights=None):
+        """content: bytes of the file.  weights: function that returns those of Keras (an `.npz`), of a network that
+        has learned on; only exports ask for them."""
+        self.spec, self.content, self.weights = spec, content, weights
         self._thread = threading.local()
 
     @cached_property

@@ -16,7 +16,7 @@ from retrain.dataset import require_folder, require_new_folder
 from retrain.errors import RetrainError
 from retrain.images import ImageError, decode, read, to_input
 from retrain.multilabel.data import labels_files
-from retrain.options import QUALITIES, ExportOptions, TrainOptions, default_model_dir
+from retrain.options import QUALITIES, DatasetOptions, TrainOptions, default_model_dir
 from retrain.parallel import ordered_map
 from retrain.progress import track
 from retrain.recipes.names import Names, folder_names, safe_name
@@ -27,7 +27,7 @@ MANIFEST = "manifest.jsonl"
 JPEG = {"quality": 95, "subsampling": 0}
 
 
-def export_dataset(data, out, options=ExportOptions()):  # noqa: B008 - frozen
+def export_dataset(data, out, options=DatasetOptions()):  # noqa: B008 - frozen
     """Write each picture of a data set, as the networks see it, to `out/{training,validation,testing}/<class>/`.
 
     The pictures and their parts are those of `train` with the same options; the same pictures give the same bytes.

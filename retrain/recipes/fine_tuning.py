@@ -128,7 +128,7 @@ def _tune(spec, fitted, prepared, training, validation, options, place):
         if not pictures:
             return [], 0, None, None
         own, history, ended = _learn(tuner, views, fitted, rows, len(validation), folder, options, start + minutes)
-        content, suffix = tuner.to_file()
+        content, suffix, weights = tuner.to_file()
         if ended:
             shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):  # another one may be at work there
@@ -136,7 +136,7 @@ def _tune(spec, fitted, prepared, training, validation, options, place):
     runtime = next(runtime for runtime, other in SUFFIXES.items() if other == suffix)
     name = f"{spec.name.removesuffix('-float32')}-fine-tuned"
     made = replace(spec, name=name, weights_package="", weights_file="", mean=0.0, scale=1.0, runtime=runtime)
-    return history, pictures, Backbone(made, content), own
+    return history, pictures, Backbone(made, content, lambda: weights), own
 
 
 def _key(tuner, names, labels, options):

@@ -58,13 +58,13 @@ def convert(spec, model=None):
     converter = tf.lite.TFLiteConverter.from_concrete_functions([module.run.get_concrete_function()], module)
     if spec.precision == "int8":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([crop] for crop in _calibration_crops(spec))
+        converter.representative_dataset = lambda: ([crop] for crop in calibration_crops(spec))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
     return converter.convert()
 
 
-def _calibration_crops(spec):
+def calibration_crops(spec):
     """Preprocessed crops float32 (1, H, W, 3) of scikit-learn's two sample photos, the same at every call."""
     random = np.random.default_rng(0)
     photos = [Image.fromarray(photo) for photo in load_sample_images().images]

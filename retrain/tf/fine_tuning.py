@@ -1,6 +1,7 @@
 """Fine-tuning: the upper half of a network learns on, from what its lower half, which stays as it is, tells it."""
 
 import csv
+import io
 import logging
 import math
 import shutil
@@ -91,11 +92,18 @@ class Tuner:
         return type(head)(kernel.T.copy(), bias), history, ended
 
     def to_file(self):
-        """(content, suffix) of the network as it is now; see `freezing`."""
+        """(content, suffix, weights) of the network as it is now; see `freezing`.
+
+        weights: bytes of an `.npz` with those of `build_keras(spec)`, in Keras' order, for exports.
+        """
         keras.config.set_dtype_policy("float32")
-        lower, upper = _halves(build_keras(self.spec))
+        network = build_keras(self.spec)
+        lower, upper = _halves(network)  # they share its layers
         upper.set_weights(self.upper.get_weights())
-        return to_file(lambda images: upper(lower(prepare(self.spec, images)), training=False), self.spec.image_size)
+        weights = io.BytesIO()
+        np.savez(weights, *network.get_weights())
+        made = to_file(lambda images: upper(lower(prepare(self.spec, images)), training=False), self.spec.image_size)
+        return *made, weights.getvalue()
 
     def with_head(self, head):
         entry = keras.Input(self.shape, dtype="float16")

@@ -10,16 +10,29 @@ OUTPUTS = {POOLED: "embeddings:0", FEATURE_MAP: "feature_map:0"}
 
 
 def open_graph(spec, content):
-    """Network of the bytes of a GraphDef; a stranger's may read and write no files.  Raises RetrainError."""
+    """Network of the bytes of a GraphDef; see `read_graph`."""
+    graph = read_graph(spec, content)
+    try:
+        return _Network(graph)
+    except Exception as error:  # a damaged graph may raise anything
+        raise _does_not_run(spec, error) from error
+
+
+def read_graph(spec, content):
+    """GraphDef of a backbone's file; a stranger's may read and write no files.  Raises RetrainError."""
     graph = tf.compat.v1.GraphDef()
     try:
         graph.ParseFromString(content)
         refuse_graph(spec.name, graph)
-        return _Network(graph)
     except RetrainError:
         raise
-    except Exception as error:  # a damaged graph may raise anything
-        raise RetrainError(f"the file of backbone {spec.name} does not run: {error}.", "Train again.") from error
+    except Exception as error:
+        raise _does_not_run(spec, error) from error
+    return graph
+
+
+def _does_not_run(spec, error):
+    return RetrainError(f"the file of backbone {spec.name} does not run: {error}.", "Train again.")
 
 
 class _Network:

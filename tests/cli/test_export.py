@@ -13,7 +13,7 @@ PICTURES_A_CLASS = 12  # of the fixture `data`
 
 
 def test_export_prints_a_table(run, data):
-    code, out, _ = run("export", "dataset", "out", "--data", data, "--size", "64")
+    code, out, _ = run("export", "dataset", "--out", "out", "--data", data, "--size", "64")
     lines = out.decode().splitlines()
     assert code == 0
     assert [line.split()[0] for line in lines] == ["testing", "training", "validation", "Exported:"]
@@ -21,35 +21,44 @@ def test_export_prints_a_table(run, data):
 
 
 def test_export_json_is_one_object(run, data, tmp_path):
-    code, out, _ = run("export", "dataset", "out", "--data", data, "--json")
+    code, out, _ = run("export", "dataset", "--out", "out", "--data", data, "--json")
     result = json.loads(out)
-    assert code == 0
-    assert {"out", "classes", "images", "parts", "left_out", "skipped", "seconds"} <= result.keys()
-    assert result["out"] == str(tmp_path / "here" / "out")
+    (told,) = result["exports"]
+    assert (code, result["skipped"], told["format"]) == (0, [], "dataset")
+    assert {"out", "classes", "images", "parts", "left_out", "seconds"} <= told.keys()
+    assert told["out"] == str(tmp_path / "here" / "out" / "dataset")
 
 
 def test_export_takes_the_data_of_tf_files(run, data, tmp_path):
     (tmp_path / "tf_files").mkdir()
     data.rename(tmp_path / "tf_files" / "data")
-    assert run("export", "dataset", "out")[0] == 0
+    assert run("export", "dataset", "--out", "out")[0] == 0
 
 
 def test_export_without_data_is_one_clear_error(run):
-    assert is_one_clear_error(run("export", "dataset", "out"), "there is no folder")
+    assert is_one_clear_error(run("export", "dataset", "--out", "out"), "there is no folder")
 
 
-def test_export_into_something_is_one_clear_error(run, data):
-    assert is_one_clear_error(run("export", "dataset", data, "--data", data), "not an empty folder")
+def test_export_goes_to_tf_files(run, data, tmp_path):
+    assert run("export", "dataset", "--data", data)[0] == 0
+    assert (tmp_path / "tf_files" / "export" / "dataset" / "manifest.jsonl").exists()
+
+
+def test_export_into_something_is_one_clear_error(run, data, tmp_path):
+    (tmp_path / "out" / "dataset").mkdir(parents=True)
+    (tmp_path / "out" / "dataset" / "mine.txt").write_text("mine")
+    arguments = ["export", "dataset", "--out", tmp_path / "out", "--data", data]
+    assert is_one_clear_error(run(*arguments), "not an empty folder")
 
 
 def test_export_with_bad_files_is_done_with_exit_code_3(run, data):
     (data / "fish" / "text.jpg").write_text("words")
-    code, _, err = run("export", "dataset", "out", "--data", data)
+    code, _, err = run("export", "dataset", "--out", "out", "--data", data)
     assert code == 3
     assert "text.jpg: not_an_image" in err
 
 
-@pytest.mark.parametrize("arguments", [["models", "out"], ["dataset"], ["dataset", "out", "--size", "4"]])
+@pytest.mark.parametrize("arguments", [["models"], [], ["dataset", "out"], ["dataset", "--size", "4"]])
 def test_export_used_wrongly_is_usage(run, arguments):
     assert run("export", *arguments)[0] == 2
 
@@ -86,9 +95,55 @@ def test_interrupted_export_leaves_no_half_written_file(data, tmp_path):
             shutil.copy(path, path.with_stem(f"{path.stem}-{number}"))
     out = tmp_path / "out"
     command = [sys.executable, "-c", "from retrain.cli import main; main()"]
-    export = subprocess.Popen([*command, "export", "dataset", out, "--data", data], stderr=subprocess.DEVNULL)
-    while export.poll() is None and not list(out.glob(".retrain-export-*/*/*/*.jpg")):
+    export = subprocess.Popen([*command, "export", "dataset", "--out", out, "--data", data], stderr=subprocess.DEVNULL)
+    while export.poll() is None and not list(out.glob("dataset/.retrain-export-*/*/*/*.jpg")):
         time.sleep(0.01)
     export.send_signal(signal.SIGINT)
     assert export.wait(60) == 130
-    assert os.listdir(out) == []
+    assert os.listdir(out / "dataset") == []
+
+
+def test_models_are_exported_without_tensorflow(run, model_dir, sample, tmp_path):
+    code, out, _ = run("export", "tflite-int8", "zip", "--json")
+    first, second = json.loads(out)["exports"]
+    assert code == 0
+    assert (first["format"], second["format"]) == ("tflite-int8", "zip")
+    assert first["checked_on"] == "16 of its own pictures"
+    assert {each["agreed"] for each in first["differences"].values()} == {16}
+    files = {path.name for path in (tmp_path / "tf_files" / "export" / "tflite-int8").iterdir()}
+    assert files == {"README.md", "labels.txt", "metadata.json", "model.tflite"}
+
+
+def test_exports_are_told_in_lines(run, model_dir):
+    lines = run("export", "tflite-int8", "zip", "--out", "out")[1].decode().splitlines()
+    assert [line.rpartition(",")[0] for line in lines if line.startswith("Exported")] == [
+        "Exported: out/tflite-int8", "Exported: out/zip",
+    ]  # fmt: skip
+    assert sum("same label 16 of 16" in line for line in lines) == 2
+
+
+def test_export_without_a_model_is_one_clear_error(run):
+    assert is_one_clear_error(run("export", "zip"), "there is no model in")
+
+
+def test_foreign_folder_is_never_overwritten(run, model_dir, tmp_path):
+    mine = tmp_path / "out" / "zip" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    result = run("export", "tflite-int8", "zip", "--out", tmp_path / "out")
+    assert is_one_clear_error(result, "not as an export has left it")
+    assert os.listdir(tmp_path / "out") == ["zip"]
+    assert os.listdir(mine.parent) == ["mine.txt"]
+
+
+def test_export_takes_the_place_of_the_one_before(run, model_dir, tmp_path):
+    for _ in range(2):
+        assert run("export", "zip", "--out", tmp_path / "out")[0] == 0
+    assert os.listdir(tmp_path / "out") == ["zip"]
+    (tmp_path / "out" / "zip" / "labels.txt").write_text("changed by hand")
+    assert is_one_clear_error(run("export", "zip", "--out", tmp_path / "out"), "not as an export has left it")
+
+
+def test_export_into_a_file_is_one_clear_error(run, model_dir, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    assert is_one_clear_error(run("export", "zip", "--out", tmp_path / "out"), "cannot write to")

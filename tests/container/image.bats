@@ -139,8 +139,9 @@ health() {
 @test "full cleans and exports" {
   works restricted full clean /data
   [[ $output == *'Plan: '* ]]
-  works restricted full export dataset /out/exported --data /data
-  [ -s out/exported/manifest.jsonl ]
+  works restricted full export dataset tflite-int8 --out /out/exported --data /data
+  [ -s out/exported/dataset/manifest.jsonl ]
+  [ -s out/exported/tflite-int8/model.tflite ]
   [ "$(owners out)" = 1234:1234 ]
 }
 

@@ -12,7 +12,7 @@ from PIL import Image
 from retrain.dataset import TESTING, TRAINING, VALIDATION, find_dataset
 from retrain.errors import RetrainError
 from retrain.images import decode, to_input
-from retrain.options import ExportOptions, TrainOptions
+from retrain.options import DatasetOptions, TrainOptions
 from retrain.recipes import exporting
 from retrain.recipes.exporting import MANIFEST, export_dataset
 from retrain.recipes.training import train
@@ -66,11 +66,11 @@ def test_manifest_tells_where_each_picture_comes_from(data, out):
 
 def test_parts_are_those_of_training(data, out):
     kept_back = train(data, TrainOptions(report=False, test_share=0.3))["test_images"]
-    assert export_dataset(data, out, ExportOptions(test_share=0.3))["parts"][TESTING] == kept_back
+    assert export_dataset(data, out, DatasetOptions(test_share=0.3))["parts"][TESTING] == kept_back
 
 
 def test_picture_is_what_the_networks_see(data, out):
-    export_dataset(data, out, ExportOptions(size=160))
+    export_dataset(data, out, DatasetOptions(size=160))
     for line in lines(out):
         image = Image.open(out / line["file"])
         assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (160, 160))
@@ -82,7 +82,7 @@ def test_whole_crop_keeps_the_borders(data, out):
     picture = Image.new("RGB", (200, 100), "white")
     picture.paste("red", (50, 0, 60, 100))
     picture.save(data / "fish" / "wide.png")
-    export_dataset(data, out, ExportOptions(crop=1.0))
+    export_dataset(data, out, DatasetOptions(crop=1.0))
     file = next(line["file"] for line in lines(out) if line["source"].endswith("wide.png"))
     red, _, blue = Image.open(out / file).getpixel((5, 100))
     assert red - blue > 150
@@ -103,7 +103,7 @@ def test_exported_set_is_used_as_split(data, out):
 
 def test_options_of_the_data_count(data, out):
     shutil.copy(data / "fish" / "fish-000.jpg", data / "fish" / "again.jpg")
-    result = export_dataset(data, out, ExportOptions(balance="cut", only=("fish", "tree"), test_share=0.0))
+    result = export_dataset(data, out, DatasetOptions(balance="cut", only=("fish", "tree"), test_share=0.0))
     assert (result["images"], result["left_out"]) == (24, 1)
     assert TESTING not in result["parts"]
 
@@ -139,7 +139,7 @@ def test_same_names_are_told_apart(data, out):
     (data / "fish" / "deeper").mkdir()
     for path, name in zip(paths, ["a.jpg", "a.png", "A.jpeg", "deeper/a.jpg", "a-2.jpg"], strict=False):
         path.rename(data / "fish" / name)
-    export_dataset(data, out, ExportOptions(test_share=0.0, validation_share=0.0))
+    export_dataset(data, out, DatasetOptions(test_share=0.0, validation_share=0.0))
     names = [Path(line["file"]).name.casefold() for line in lines(out)]
     assert len(set(names)) == len(names) == 24
 

@@ -26,7 +26,7 @@ from retrain import (
 )
 from retrain.errors import RetrainError
 from retrain.model import load_model
-from retrain.options import ExplainOptions, ExportOptions, SortOptions, TrustOptions
+from retrain.options import DatasetOptions, ExplainOptions, SortOptions, TrustOptions
 
 PLAIN = TrainOptions(report=False)
 
@@ -305,7 +305,7 @@ def test_new_label_is_not_crawled_for_a_model_of_several(truth, model_dir, tmp_p
 def test_export_clean_and_models_of_one_label_refuse_the_set(few, trained, tmp_path):
     refused = [
         lambda: export_dataset(few, tmp_path / "out"),
-        lambda: export_dataset(tmp_path, tmp_path / "out", ExportOptions(multi_label=True)),
+        lambda: export_dataset(tmp_path, tmp_path / "out", DatasetOptions(multi_label=True)),
         lambda: clean(few),
         lambda: evaluate(few, EvaluateOptions(model_dir=trained / "model")),
     ]

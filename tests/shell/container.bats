@@ -258,6 +258,17 @@ retrain() {
   mounted "ro $here/holiday" "ro $here/tf_files" "ro $here/models/flowers"
 }
 
+@test "guess --graph reads the graph and its labels, and needs the image that holds TensorFlow" {
+  mkdir -p old elsewhere
+  touch old/retrained_graph.pb elsewhere/labels.txt
+  "$project/guess.sh" --graph old/retrained_graph.pb --input-mean 128 holiday/1.jpg
+  mounted "ro $here/holiday" "ro $here/old"
+  [ "$(cat "$RECORD.image")" = retrain:full ]
+  called_with guess --graph old/retrained_graph.pb --input-mean 128 -- holiday/1.jpg
+  "$project/guess.sh" holiday/1.jpg --graph=old/retrained_graph.pb --labels elsewhere/labels.txt
+  mounted "ro $here/holiday" "ro $here/old" "ro $here/elsewhere"
+}
+
 @test "train reaches the network only for weights that come from there, and keeps them for the user" {
   export HOME=$BATS_TEST_TMPDIR/home
   unset XDG_CACHE_HOME KERAS_HOME
@@ -448,13 +459,16 @@ $model"; do
 }
 
 @test "export reads the data, writes OUT and keeps its embeddings beside the model" {
-  retrain export dataset 'a new/folder'
+  retrain export dataset --out 'a new/folder'
   mounted "rw $here/tf_files" "rw $here/a new/folder"
   rm -r tf_files
-  retrain export dataset 'a new/folder' --data holiday
+  retrain export dataset zip --out 'a new/folder' --data holiday
   mounted "rw $here/tf_files" "rw $here/a new/folder" "ro $here/holiday"
-  retrain export --data=holiday --model-dir models/flowers dataset out
+  retrain export --data=holiday --model-dir models/flowers tflite onnx --out=out
   mounted "rw $here/models" "rw $here/out" "ro $here/holiday" "ro $here/tf_files"
+  mkdir keras
+  KERAS_HOME=$here/keras retrain export --model-dir models/flowers onnx
+  mounted "rw $here/models" "rw $here/tf_files" "ro $here/keras"
 }
 
 @test "explain and guess --explain read the pictures and the model, and write the folder that is named, with the small image" {

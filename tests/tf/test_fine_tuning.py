@@ -63,6 +63,7 @@ def test_kept_network_joins_the_frozen_one(drawn, tmp_path, always_kept):
     assert tuned["pictures"] + tuned["validation_images"] + result["test_images"] == result["images"]
     assert [row["epoch"] for row in tuned["history"]] == list(range(1, len(tuned["history"]) + 1))
     assert tuned["history"][-1]["loss"] < tuned["history"][0]["loss"]
+    assert (tmp_path / "tf_files" / "model" / "weights1.npz").exists()
     model = load_model(tmp_path / "tf_files" / "model")
     assert [backbone.spec.name for backbone in model.backbones] == [
         "efficientnet-lite0",

@@ -1,0 +1,142 @@
+"""Write exports: each into a folder of its own, which is there whole or not at all."""
+
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from retrain.errors import RetrainError
+from retrain.exports import FORMATS, checking, load_format, pb, require_formats
+from retrain.exports.describing import Subject, as_text, describe
+from retrain.exports.metadata import LABELS
+from retrain.exports.readme import render
+from retrain.exports.refitting import find_pictures, in_float
+from retrain.model import load_model
+from retrain.options import ExportOptions, default_export, default_model_dir
+from retrain.recipes.training import store_path
+
+README, METADATA = "README.md", "metadata.json"
+
+log = logging.getLogger("retrain")
+
+
+def export(formats, options=ExportOptions()):  # noqa: B008 - frozen
+    """Write a trained model in other formats, each to `out/<format>/`, compared with our own before it is there.
+
+    formats: keys of FORMATS.  An earlier export at that place is replaced, what is not one is never touched.
+    Returns [{"format", "folder", "head", "checked_on", "differences", "seconds"}].  Raises RetrainError.
+    """
+    require_formats(formats)
+    model_dir = Path(options.model_dir or default_model_dir())
+    out = Path(options.out or default_export())
+    trained = load_model(model_dir)
+    for name in formats:
+        _require_ours(out / name)
+    pictures = find_pictures(trained, model_dir, options.data)
+    jpegs = checking.sample(pictures)
+    own = trained, {"refitted": False, "why": None}
+    floated = in_float(trained, model_dir, pictures) if any(FORMATS[name].in_float for name in formats) else own
+    results = []
+    for name in dict.fromkeys(formats):
+        start = time.perf_counter()
+        model, head = floated if FORMATS[name].in_float else own
+        described = describe(model) | {"format": name, "head": head}
+        subject = Subject(model, model_dir, described, _lines(model.classes))
+        result = _export(name, subject, trained, out / name, (jpegs, "of its own" if pictures else "drawn"))
+        results.append(result | {"seconds": round(time.perf_counter() - start, 3)})
+    if "pb" in formats and options.out is None:
+        _put_beside_model((out / "pb" / pb.FILE).read_bytes(), model_dir)
+    return results
+
+
+def _export(name, subject, trained, folder, sample):
+    """Write one format, compare it, and put it in its place.  sample: pictures as JPEGs, and whose they are."""
+    module, (jpegs, whose) = load_format(name), sample
+    scratch = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder.parent))
+        new = scratch / name
+        new.mkdir()
+        module.write(subject, new)
+        told = {"format": name, "folder": str(folder), "head": subject.described["head"], "checked_on": None}
+        told["differences"] = _compare(name, module, subject, trained, jpegs, new) if FORMATS[name].is_run else {}
+        if told["differences"]:
+            told["checked_on"] = f"{len(jpegs)} {whose} pictures"
+        (new / LABELS).write_text(subject.labels, "utf-8")
+        (new / README).write_text(render(subject, module, name, told), "utf-8")
+        kept = {"checked_on": told["checked_on"], "differences": told["differences"], "files": _files(new)}
+        (new / METADATA).write_text(as_text(subject.described | kept), "utf-8")
+        _swap(new, folder, scratch / "previous")
+    except OSError as error:
+        raise RetrainError(
+            f"cannot write to {folder}: {error.strerror or error}.", "Name a folder that you may write to."
+        ) from error
+    finally:
+        if scratch:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return told
+
+
+def _swap(new, folder, previous):
+    """Put a folder in the place of another, which stays where that fails."""
+    if folder.exists():
+        folder.rename(previous)
+    try:
+        new.rename(folder)
+    except OSError:
+        if previous.exists():
+            previous.rename(folder)
+        raise
+
+
+def _compare(name, module, subject, trained, jpegs, folder):
+    """{key of COMPARED: the difference}.  Raises RetrainError where one is over its bound."""
+    pixels, guessed = checking.squares(jpegs, subject.described), checking.guessed(trained, jpegs)
+    found = module.run(folder)(pixels)
+    told = {"pixels": checking.difference(found, checking.expected(subject.model, pixels))}
+    bound = ("max", checking.BOUND) if FORMATS[name].in_float else ("mean", checking.LOOSE_BOUND)
+    checking.require_near(name, told["pixels"], *bound)
+    told["guess"] = checking.difference(found, guessed)
+    if hasattr(module, "run_bytes"):
+        of_bytes = module.run_bytes(folder)(jpegs)
+        checking.require_near(name, checking.difference(of_bytes, found), "mean", checking.LOOSE_BOUND)
+        told["bytes"] = checking.difference(of_bytes, guessed)
+    return told
+
+
+def _require_ours(folder):
+    """Raise RetrainError where a folder holds what no export has written, or what was changed since."""
+    try:
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            return
+        written = json.loads((folder / METADATA).read_bytes())["files"]
+        if _files(folder) == written:
+            return
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise RetrainError(
+        f"{folder} is there already, and not as an export has left it.", "Name another place: --out FOLDER."
+    )
+
+
+def _files(folder):
+    """{path: sha256} of the files of an export but METADATA, which names them."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / METADATA]
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def _put_beside_model(content, model_dir):
+    """The frozen graph where the programs of old look for it, beside `retrained_labels.txt`."""
+    path = store_path(model_dir).with_name(pb.FILE)
+    if path.exists() and pb.MARK not in path.read_bytes():
+        log.warning("%s is another program's: left as it is.", path)
+        return
+    pb.put(content, path)
+
+
+def _lines(labels):
+    return "".join(" ".join(label.splitlines()) + "\n" for label in labels)
