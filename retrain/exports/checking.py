@@ -21,7 +21,6 @@ LOOSE_BOUND = 0.05  # of its mean over the pictures, where precision or decoder 
 
 def sample(paths):
     """At most PICTURES of these, spread evenly, as upright JPEGs; drawn ones where none can be read."""
-    paths = list(paths)
     chosen = paths[:: max(1, len(paths) // PICTURES)][:PICTURES]
     found = list(filter(None, map(_as_jpeg, chosen)))
     if found:
