@@ -459,6 +459,7 @@ $model"; do
 }
 
 @test "export reads the data, writes OUT and keeps its embeddings beside the model" {
+  export HOME=$BATS_TEST_TMPDIR/home # which has no weights of Keras
   retrain export dataset --out 'a new/folder'
   mounted "rw $here/tf_files" "rw $here/a new/folder"
   rm -r tf_files
