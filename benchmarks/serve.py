@@ -15,7 +15,7 @@ from benchmarks.common import RETRAIN, run
 from retrain.dataset import find_dataset
 
 PICTURES = 200  # different ones
-WARM, ALONE, TOGETHER, LONG = 100, 500, 3000, 200  # requests
+WARM, ALONE, TOGETHER, LONG = 100, 500, 3000, 20_000  # requests
 CONNECTIONS = 16
 HEAD = "POST /guess HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n"
 

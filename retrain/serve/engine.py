@@ -15,7 +15,7 @@ from retrain.explain import require_maps
 from retrain.images import ImageError, decode
 from retrain.model import identity, load_model
 from retrain.options import TrustOptions, default_model_dir
-from retrain.parallel import cores
+from retrain.parallel import cores, one_core_each
 from retrain.recipes.explaining import explain_image, to_jpeg
 
 LOOK_EVERY_S = 1.0  # at the model's folder
@@ -58,7 +58,7 @@ class Engine:
         self.options, self.folder = options, options.model_dir or default_model_dir()
         self.trust = TrustOptions(options.threshold, options.reject_rate, options.coverage)
         self.waiting, self._served = 0, None
-        self._threads = ThreadPoolExecutor(cores(), "guess")
+        self._threads, self._limits = ThreadPoolExecutor(cores(), "guess"), one_core_each()
         self.reload()
 
     @property
@@ -120,6 +120,7 @@ class Engine:
 
     def close(self):
         self._threads.shutdown(cancel_futures=True)
+        self._limits.restore_original_limits()
 
 
 def _guessed(classifier, name, data):
