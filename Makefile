@@ -6,7 +6,7 @@ $(foreach name,DATA IMAGE SRC DST CLASSES PREDICT PATHS LABEL,$(eval override $(
 export DATA IMAGE SRC DST CLASSES PREDICT PATHS LABEL
 need = $(foreach name,$(1),$(if $($(name)),,$(error Say which: make $@ $(1:%=%=…))))
 
-SHELL_FILES = *.sh scripts/*.sh tests/shell/*.bash tests/shell/*.bats tests/container/*.bash tests/container/*.bats .ci/run
+SHELL_FILES = *.sh scripts/*.sh scripts/compat/*.sh tests/shell/*.bash tests/shell/*.bats tests/container/*.bash tests/container/*.bats .ci/run
 DOCS = ARCHITECTURE.md docs/commands.md
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	--group build pyproject.toml

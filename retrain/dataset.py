@@ -346,3 +346,11 @@ def choose(labels, digests, groups, limit):
 def legacy_label(name):
     """The label as the original retrain.py wrote it: lower case, all but a-z and 0-9 a blank."""
     return re.sub(r"[^a-z0-9]+", " ", name.lower())
+
+
+def legacy_labels(names):
+    """The labels in the old form, all numbered where two would be the same or one would be blank."""
+    labels = [legacy_label(name) for name in names]
+    if len(set(labels)) < len(labels) or not all(label.strip() for label in labels):
+        labels = [f"{label.strip()} {row}".strip() for row, label in enumerate(labels)]
+    return labels

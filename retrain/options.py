@@ -100,6 +100,7 @@ class GraphOptions:
     input_width: int | None = None  # px
     input_mean: float | None = None  # pixels enter as (0..255 - mean) / std
     input_std: float | None = None
+    assumed: tuple[int, float, float] | None = None  # px, mean and std that an old program takes for granted
 
 
 @dataclass(frozen=True)
@@ -205,3 +206,36 @@ class LearnOptions(CrawlOptions, TrustOptions):
     balance: str = TrainOptions.balance
     limit: int = 200
     threshold: float = 0.99
+
+
+@dataclass(frozen=True)
+class RetrainOptions:
+    """The flags of the original retrain.py with its defaults, places included."""
+
+    image_dir: str = ""
+    output_graph: str = "/tmp/output_graph.pb"  # noqa: S108
+    intermediate_output_graphs_dir: str = "/tmp/intermediate_graph/"  # noqa: S108
+    intermediate_store_frequency: int = 0  # steps; 0: never
+    output_labels: str = "/tmp/output_labels.txt"  # noqa: S108
+    summaries_dir: str = "/tmp/retrain_logs"  # noqa: S108
+    how_many_training_steps: int = 4000
+    learning_rate: float = 0.01
+    testing_percentage: int = 10
+    validation_percentage: int = 10
+    eval_step_interval: int = 10  # steps
+    train_batch_size: int = 100  # pictures; below 0, here and in the next two: all
+    test_batch_size: int = -1
+    validation_batch_size: int = 100
+    print_misclassified_test_images: bool = False
+    bottleneck_dir: str = "/tmp/bottleneck"  # noqa: S108
+    final_tensor_name: str = "final_result"
+    flip_left_right: bool = False
+    random_crop: int = 0  # percent, here and in the next two
+    random_scale: int = 0
+    random_brightness: int = 0
+    tfhub_module: str = "https://tfhub.dev/google/imagenet/inception_v3/feature_vector/3"
+    saved_model_dir: str = ""
+    logging_verbosity: str = "INFO"
+    checkpoint_path: str = "/tmp/_retrain_checkpoint"  # noqa: S108
+    model_dir: str = ""  # of the copies of 2016
+    architecture: str = ""  # of the copies of 2017

@@ -13,10 +13,13 @@ __all__ = [
 ]  # fmt: skip
 
 
-def load_backbone(name):
-    """Backbone of a registered name, or of what a user brings; its file shipped, cached or built now."""
+def load_backbone(name, as_graph=False):
+    """Backbone of a registered name, or of what a user brings; its file shipped, cached or built now.
+
+    as_graph: such that `retrained_graph.pb` can be written of a model with it, which the registered ones are anyway.
+    """
     if is_source(name):
-        return load_source(name)
+        return load_source(name, as_graph)
     spec = find_spec(name)
     path = network_file(spec)
     runtime = next(runtime for runtime, suffix in SUFFIXES.items() if suffix == path.suffix)

@@ -48,16 +48,22 @@ def is_source(name):
     return name.startswith(HUB) or Path(_place(name)).suffix.lower() in FILES.keys() | OTHERS
 
 
-def load_source(name):
-    """Backbone of a file, folder or handle: converted to LiteRT once, and then kept in the cache."""
+def load_source(name, as_graph=False):
+    """Backbone of a file, folder or handle: converted to LiteRT once, and then kept in the cache.
+
+    as_graph: frozen instead, so that it can become a part of a graph; TensorFlow then runs it.
+    """
     source = parse(name)
     spec = BackboneSpec(
         source.name, source.kind, "float32", 0, "", Path(source.place).name, embedding_size=0, mean=0.0, scale=1.0,
         licence=UNNAMED, paper=UNNAMED, source_sha256=_digest(source),
     )  # fmt: skip
     if source.kind == "tflite":
+        if as_graph:
+            raise RetrainError(f"{source.name} cannot become a part of a graph.", "Choose a SavedModel or .keras file.")
         return _describe(spec, Path(source.place).read_bytes(), source)
-    path = find_cached(spec) or _convert(spec, source)
+    kept = replace(spec, name=f"{spec.name}-graph") if as_graph else spec
+    path = find_cached(kept) or _convert(kept, source, as_graph)
     runtime = {suffix: runtime for runtime, suffix in SUFFIXES.items()}[path.suffix]
     return _describe(replace(spec, runtime=runtime), path.read_bytes(), source)
 
@@ -118,10 +124,10 @@ def _digest(source):
     return digest.hexdigest()
 
 
-def _convert(spec, source):
+def _convert(spec, source, as_graph):
     from retrain.tf import convert_source
 
-    return keep(spec, *convert_source(source))
+    return keep(spec, *convert_source(source, as_graph))
 
 
 def _describe(spec, content, source):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from retrain.calibrate import Limits, fit_temperature
-from retrain.dataset import TESTING, legacy_label
+from retrain.dataset import TESTING, legacy_labels
 from retrain.errors import RetrainError
 from retrain.head import Search, few_threads, fit_head, require_scikit_learn, search_C, stratified_sample
 from retrain.metrics import softmax
@@ -239,13 +239,10 @@ def _without_paths(options, result):
 
 
 def _write_legacy_labels(classes, path):
-    """`retrained_labels.txt`: the labels in the old form, all numbered where two would be the same."""
-    labels = [legacy_label(name) for name in classes]
-    if len(set(labels)) < len(labels) or not all(label.strip() for label in labels):
-        labels = [f"{label.strip()} {row}".strip() for row, label in enumerate(labels)]
+    """`retrained_labels.txt`: the labels in the old form."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text("".join(f"{label}\n" for label in labels))
+        temporary.write_text("".join(f"{label}\n" for label in legacy_labels(classes)))
         temporary.replace(path)
     except OSError as error:
         log.warning("%s cannot be written (%s).", path, error.strerror)

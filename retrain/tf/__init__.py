@@ -15,12 +15,36 @@ def convert_published(spec):
     return convert.convert_published(spec)
 
 
-def convert_source(source):
+def convert_source(source, as_graph=False):
     """(content, suffix) of the file of a network that a user brings; see `freezing`."""
     require()
     from retrain.tf import convert
 
-    return convert.convert_source(source)
+    return convert.convert_source(source, as_graph)
+
+
+def open_summaries(folder):
+    """What writes event files for TensorBoard into a folder; see `retrain.tf.summaries`."""
+    require()
+    from retrain.tf import summaries
+
+    return summaries.Summaries(folder)
+
+
+def write_checkpoint(path, arrays):
+    """Write arrays by their names as a `tf.train.Saver` does; see `retrain.tf.summaries`."""
+    require()
+    from retrain.tf import summaries
+
+    summaries.write_checkpoint(path, arrays)
+
+
+def write_hub_model(model, folder):
+    """Write a SavedModel as the original retrain.py did; see `retrain.tf.hub_model`."""
+    require()
+    from retrain.tf import hub_model
+
+    hub_model.write(model, folder)
 
 
 def open_graph(spec, content):

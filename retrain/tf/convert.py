@@ -37,10 +37,10 @@ def convert_published(spec):
     return convert(spec), ".tflite"
 
 
-def convert_source(source):
+def convert_source(source, as_graph=False):
     """(content, suffix) of the file of a network that a user brings.  Raises RetrainError where it cannot be used."""
     network, image_size = sources.open_source(source)
-    return to_file(network, image_size)
+    return to_file(network, image_size, as_graph)
 
 
 def convert(spec, model=None):

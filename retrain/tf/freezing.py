@@ -11,13 +11,16 @@ TOLERANCE = 1e-3  # of the largest number in an embedding
 PASSED_THROUGH = {"Identity", "Reshape", "Squeeze"}  # between the mean of a map and the output
 
 
-def to_file(network, image_size):
+def to_file(network, image_size, as_graph=False):
     """(content, suffix): the network with its feature map where it ends in the mean of one.
 
     network: images float32 (1, H, W, 3) of 0-255 → embeddings (1, D), or a feature map (1, h, w, D), which is averaged.
-    content: bytes of a `.tflite`, or of a `.pb` (GraphDef) where LiteRT lacks an operation or computes something else.
+    content: bytes of a `.tflite`, or of a `.pb` (GraphDef) where LiteRT lacks an operation or computes something else,
+    or where as_graph asks for it.
     """
     graph = _freeze(network, image_size)
+    if as_graph:
+        return _serialized(graph), ".pb"
     converter = tf.lite.TFLiteConverter.from_concrete_functions([graph], graph)
     try:
         with no_chatter():
@@ -26,7 +29,11 @@ def to_file(network, image_size):
             return content, ".tflite"
     except Exception:  # noqa: S110 - the converter and LiteRT raise many kinds, all of which say that it cannot be
         pass
-    return graph.graph.as_graph_def().SerializeToString(deterministic=True), ".pb"
+    return _serialized(graph), ".pb"
+
+
+def _serialized(graph):
+    return graph.graph.as_graph_def().SerializeToString(deterministic=True)
 
 
 def _computes_the_same(content, graph, image_size):

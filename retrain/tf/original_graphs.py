@@ -6,6 +6,8 @@ then scales it as ever.  The others take pixels of one size (`Mul:0`, `input:0`,
 made as the original label_image.py made them, the whole picture squeezed into the square by TensorFlow 1's scaling.
 """
 
+import logging
+from dataclasses import replace
 from difflib import get_close_matches
 
 import numpy as np
@@ -15,9 +17,11 @@ from retrain.errors import RetrainError
 from retrain.tf.safety import refuse_unlisted
 
 v1 = tf.compat.v1
+log = logging.getLogger("retrain")
 
 DECODERS = {"DecodeJpeg", "DecodePng", "DecodeBmp", "DecodeImage"}
 PLACEHOLDERS = {"Placeholder", "PlaceholderV2"}
+OURS = "retrain"  # a node of the graphs that we write
 OUTPUTS = "final_result", "softmax"  # of retrain.py; of Inception as it was published
 # What graphs with such an input are known to take: pixels of a side, mean, standard deviation.
 KNOWN = {"Mul": (299, 128, 128), "input": (None, 128, 128), "Placeholder": (None, 0, 255)}  # Inception; MobileNet; hub
@@ -130,8 +134,12 @@ def _preparation(name, entry, options):
     """Function from a decoded picture to what enters there."""
     if entry.op.type in DECODERS:
         return _as_it_is(name, entry, options)
-    known_side, known_mean, known_std = KNOWN.get(entry.op.name, (None, None, None))
+    ours = any(operation.name == OURS for operation in entry.graph.get_operations())
+    known = None if ours else options.assumed
+    known_side, known_mean, known_std = known or KNOWN.get(entry.op.name) or (None, None, None)
     *_, height, width, _channels = [None] * 4 if entry.shape.rank is None else entry.shape.as_list()
+    if options.assumed and height and width:
+        options = _of_that_size(name, options, height, width)
     height = options.input_height or height or known_side or options.input_width
     width = options.input_width or width or known_side or height
     mean, std = (0, 1) if entry.dtype == tf.uint8 else (known_mean, known_std)
@@ -153,6 +161,13 @@ def _preparation(name, entry, options):
         return (scaled[0] if entry.shape.rank == 3 else scaled).astype(entry.dtype.as_numpy_dtype)
 
     return prepare
+
+
+def _of_that_size(name, options, height, width):
+    """Options without another size than the only one that the graph takes: old programs were told that of their own."""
+    if (options.input_height or height, options.input_width or width) != (height, width):
+        log.warning("%s takes pictures of %d x %d px: no others are given.", name, height, width)
+    return replace(options, input_height=None, input_width=None)
 
 
 def _as_it_is(name, entry, options):

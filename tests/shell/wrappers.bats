@@ -54,13 +54,34 @@ setup() {
   "$project/guess.sh" with-data image.jpg
   called_with guess -- image.jpg
   "$project/guess.sh" --json with-graph image.jpg
-  called_with guess --json -- image.jpg
+  called_with guess --graph=with-graph/retrained_graph.pb --json -- image.jpg
   for name in "${hostile_names[@]}"; do
     mkdir -p "./$name/model"
     "$project/guess.sh" -- "$name" image.jpg
     called_with guess -- image.jpg
     [ "$(cat "$RECORD.tf_files" && echo .)" = "$name." ]
   done
+}
+
+@test "guess.sh guesses with the graph of TF_FILES where no model is there" {
+  mkdir tf_files
+  : >tf_files/retrained_graph.pb
+  "$project/guess.sh" image.jpg
+  called_with guess --graph=tf_files/retrained_graph.pb -- image.jpg
+  "$project/guess.sh" --model-dir other image.jpg
+  called_with guess --model-dir other -- image.jpg
+  "$project/guess.sh" --graph other.pb image.jpg
+  called_with guess --graph other.pb -- image.jpg
+  mkdir tf_files/model
+  "$project/guess.sh" image.jpg
+  called_with guess -- image.jpg
+  for name in "${hostile_names[@]}"; do
+    mkdir -p "./$name"
+    : >"./$name/retrained_graph.pb"
+    "$project/guess.sh" -- "$name" image.jpg
+    called_with guess "--graph=$name/retrained_graph.pb" -- image.jpg
+  done
+  nothing_named_pwned
 }
 
 @test "guess.sh takes two pictures, or a folder of pictures and a picture, for pictures" {
@@ -140,6 +161,22 @@ setup() {
   make -s -C "$project" crawl CLASSES='red rose,*,$(touch pwned)' DATA='my photos' ARGS='--limit 5'
   called_with crawl --out 'my photos' --limit 5 -- 'red rose' '*' '$(touch pwned)'
   run ! make -s -C "$project" crawl
+}
+
+@test "image_crawler.sh crawls the keywords of query_list.txt into a folder of the source" {
+  run -1 "$project/scripts/compat/image_crawler.sh" openverse 30
+  [[ $output == *query_list.txt* ]]
+  printf 'daisy\nred rose\n' >query_list.txt
+  mkdir -p google/daisy
+  : >google/daisy/mine.jpg
+  "$project/scripts/compat/image_crawler.sh" openverse 30
+  called_with crawl --source openverse --license safe --limit 30 --out ./openverse --query-list query_list.txt
+  "$project/scripts/compat/image_crawler.sh" google 300
+  called_with crawl --source google --license any --limit 300 --out ./google --query-list query_list.txt
+  [ -e google/daisy/mine.jpg ]
+  run -2 "$project/scripts/compat/image_crawler.sh" google
+  run -0 "$project/scripts/compat/image_crawler.sh" --help
+  [[ $output == Summary:*Usage:* ]]
 }
 
 @test "guessDir.sh sorts a folder into sorted, or into OUT" {
