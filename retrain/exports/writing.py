@@ -44,7 +44,7 @@ def export(formats, options=ExportOptions()):  # noqa: B008 - frozen
         start = time.perf_counter()
         model, head = floated if FORMATS[name].in_float else own
         described = describe(model) | {"format": name, "head": head}
-        subject = Subject(model, model_dir, described, _lines(model.classes))
+        subject = Subject(model, model_dir, described)
         result = _export(name, subject, trained, out / name, (jpegs, "of its own" if pictures else "drawn"))
         results.append(result | {"seconds": round(time.perf_counter() - start, 3)})
     if "pb" in formats and options.out is None:
@@ -136,7 +136,3 @@ def _put_beside_model(content, model_dir):
         log.warning("%s is another program's: left as it is.", path)
         return
     pb.put(content, path)
-
-
-def _lines(labels):
-    return "".join(" ".join(label.splitlines()) + "\n" for label in labels)
