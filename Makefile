@@ -10,10 +10,10 @@ SHELL_FILES = *.sh scripts/*.sh tests/shell/*.bash tests/shell/*.bats tests/cont
 DOCS = ARCHITECTURE.md docs/commands.md
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	--group build pyproject.toml
-TRAINING = scikit-learn scipy joblib narwhals threadpoolctl cleanlab pandas python-dateutil termcolor tzdata
+TRAINING = scikit-learn scipy joblib narwhals cleanlab pandas python-dateutil termcolor tzdata
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-full setup-dev crawl learn train guess imagenet sort explain odd evaluate report clean demo doctor \
+.PHONY: help setup setup-full setup-dev crawl learn train guess imagenet sort explain odd evaluate report serve clean demo doctor \
 	image image-gpu test test-image lint format bench fuzz docs lock
 
 help:
@@ -58,6 +58,9 @@ evaluate: ## DATA=folder Measure the model on pictures that it has not seen
 
 report: ## Open the page that shows how good the model is, and why
 	@scripts/report.sh $(ARGS)
+
+serve: ## Serve the model over HTTP, until Ctrl-C
+	@scripts/serve.sh $(ARGS)
 
 clean: ## DATA=folder Find copies, wrong labels and unfit pictures; nothing is changed without ARGS=--apply
 	@$(call need,DATA)scripts/retrain.sh clean $(ARGS) -- "$$DATA"
@@ -109,8 +112,8 @@ docs: setup-dev ## Write the command reference and the map of the modules anew
 	.venv/bin/cog -r $(DOCS)
 
 lock: setup-dev ## Pin the packages anew; ARGS=--upgrade takes the newest
-	$(LOCK) $(ARGS) --extra tf --extra onnx --extra engines --group dev -o requirements-dev.txt
-	$(LOCK) --extra tf --extra onnx --extra engines -c requirements-dev.txt -o requirements-full.txt
-	$(LOCK) --extra tf --extra onnx --extra engines --extra gpu -c requirements-dev.txt -o requirements-gpu.txt
-	$(LOCK) -c requirements-dev.txt -o requirements.txt
+	$(LOCK) $(ARGS) --extra tf --extra onnx --extra engines --extra serve --extra notebook --group dev -o requirements-dev.txt
+	$(LOCK) --extra tf --extra onnx --extra engines --extra serve -c requirements-dev.txt -o requirements-full.txt
+	$(LOCK) --extra tf --extra onnx --extra engines --extra serve --extra gpu -c requirements-dev.txt -o requirements-gpu.txt
+	$(LOCK) --extra serve -c requirements-dev.txt -o requirements.txt
 	$(LOCK) $(TRAINING:%=--no-emit-package %) -c requirements-dev.txt -o requirements-guess.txt

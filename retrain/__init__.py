@@ -12,9 +12,11 @@ __version__ = "0.1.0"
 # The public verbs, fetched on first use: importing retrain must cost nothing.
 _HOMES = {
     "Classifier": "retrain.classifier",
+    "GraphClassifier": "retrain.graph_classifier",
     "RetrainError": "retrain.errors",
     "TrainOptions": "retrain.options",
     "TrustOptions": "retrain.options",
+    "GraphOptions": "retrain.options",
     "EvaluateOptions": "retrain.options",
     "ExportOptions": "retrain.options",
     "DatasetOptions": "retrain.options",

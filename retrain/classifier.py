@@ -1,6 +1,7 @@
 """The light path from a picture to a guess: LiteRT and numpy, neither TensorFlow nor scikit-learn."""
 
 import os
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -39,7 +40,37 @@ class Guess:
         return asdict(self) | {"scores": dict(list(self.scores.items())[:top])}
 
 
-class Classifier:
+class Guesser(ABC):
+    """Guesses what is on pictures, wherever these are."""
+
+    @abstractmethod
+    def guess_image(self, image, path="-"):
+        """Guess of a decoded picture."""
+
+    def guess(self, paths):
+        """Yield a Guess for each picture in files and folders, in order."""
+        return self.guess_files(find_pictures(paths))
+
+    def guess_files(self, paths):
+        """Yield a Guess for each file, in order, several at once.  A bad file is a Guess with an error."""
+        return ordered_map(self.guess_file, paths)
+
+    def guess_file(self, path):
+        try:
+            data = read(path)
+        except ImageError as error:
+            return Guess(str(path), error=str(error))
+        return self.guess_bytes(data, path)
+
+    def guess_bytes(self, data, path="-"):
+        """Guess of an encoded picture, such as the bytes of a JPEG file."""
+        try:
+            return self.guess_image(decode(data), path)
+        except ImageError as error:
+            return Guess(str(path), error=str(error))
+
+
+class Classifier(Guesser):
     """A trained model, ready to guess."""
 
     def __init__(self, model, trust=TrustOptions()):  # noqa: B008 - frozen
@@ -64,30 +95,7 @@ class Classifier:
         """Whether a picture may have several labels, each with a probability of its own, or none."""
         return self.model.head.kind == "sigmoid"
 
-    def guess(self, paths):
-        """Yield a Guess for each picture in files and folders, in order."""
-        return self.guess_files(find_pictures(paths))
-
-    def guess_files(self, paths):
-        """Yield a Guess for each file, in order, several at once.  A bad file is a Guess with an error."""
-        return ordered_map(self.guess_file, paths)
-
-    def guess_file(self, path):
-        try:
-            data = read(path)
-        except ImageError as error:
-            return Guess(str(path), error=str(error))
-        return self.guess_bytes(data, path)
-
-    def guess_bytes(self, data, path="-"):
-        """Guess of an encoded picture, such as the bytes of a JPEG file."""
-        try:
-            return self.guess_image(decode(data), path)
-        except ImageError as error:
-            return Guess(str(path), error=str(error))
-
     def guess_image(self, image, path="-"):
-        """Guess of a decoded picture."""
         return self._guess(self.embed(image), path)
 
     def embed(self, image):

@@ -105,13 +105,22 @@ def load_model(folder):
     """Model of a folder.  Raises RetrainError where there is none, or it is newer, incomplete or damaged."""
     folder = Path(folder)
     while True:
-        before = _identity(folder)
+        before = identity(folder)
         try:
             return _load(folder)
         except RetrainError:
             # A new model may have been moved in between two reads; what is wrong in one that stands still is wrong.
-            if _identity(folder) == before:
+            if identity(folder) == before:
                 raise
+
+
+def identity(folder):
+    """Something that is another one for each model that was saved to a folder; None where there is none."""
+    try:
+        status = os.stat(Path(folder) / MANIFEST)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def load_manifest(path):
@@ -128,14 +137,6 @@ def find_classes(folder):
     if not any((home / MANIFEST).exists() for home in homes):
         return []
     return sorted(map(str, _read_manifest(Path(folder))[1]["classes"]))
-
-
-def _identity(folder):
-    try:
-        status = os.stat(folder / MANIFEST)
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns
 
 
 def _load(folder):

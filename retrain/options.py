@@ -91,6 +91,18 @@ class GuessOptions(TrustOptions):
 
 
 @dataclass(frozen=True)
+class GraphOptions:
+    """What a graph of the original programs takes and gives.  None: as it says itself, or as its kind is known for."""
+
+    input_layer: str | None = None
+    output_layer: str | None = None
+    input_height: int | None = None  # px
+    input_width: int | None = None  # px
+    input_mean: float | None = None  # pixels enter as (0..255 - mean) / std
+    input_std: float | None = None
+
+
+@dataclass(frozen=True)
 class ImageNetOptions:
     top: int = 5  # labels shown, as text and as JSON
     threshold: float = 0.0  # below this confidence a picture is unknown
@@ -109,6 +121,21 @@ class SortOptions(TrustOptions):
     mode: str = "copy"  # copy | move | link
     layout: str = "folders"  # folders | flat
     dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class ServeOptions(TrustOptions):
+    model_dir: str | Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 8080
+    name: str = "retrain"  # of the model, where a protocol asks for one
+    token: str | None = None  # that each request must bring
+    insecure: bool = False  # without a token on other addresses than this machine's own
+    max_bytes: int = 64_000_000  # 64 MB a request
+    max_images: int = 64  # a request
+    max_waiting: int = 256  # pictures, of all requests
+    timeout_s: float = 30.0  # for a request to arrive
+    rate: float = 1000.0  # requests a second of one address
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,13 @@ def cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def one_core_each():
+    """Context in which NumPy's products keep to one core: those of several threads would else fight for all."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, "blas")
+
+
 def ordered_map(function, items, workers=None, ahead=8):
     """Yield function(item) in the order of the items, several at once in threads.
 
@@ -20,11 +27,12 @@ def ordered_map(function, items, workers=None, ahead=8):
     workers, items = workers or cores(), iter(items)
     executor = ThreadPoolExecutor(workers)
     try:
-        waiting = deque(executor.submit(function, item) for item in islice(items, ahead * workers))
-        while waiting:
-            result = waiting.popleft().result()
-            waiting.extend(executor.submit(function, item) for item in islice(items, 1))
-            yield result
+        with one_core_each():
+            waiting = deque(executor.submit(function, item) for item in islice(items, ahead * workers))
+            while waiting:
+                result = waiting.popleft().result()
+                waiting.extend(executor.submit(function, item) for item in islice(items, 1))
+                yield result
     finally:
         executor.shutdown(cancel_futures=True)
 

@@ -25,7 +25,7 @@ in_two_seconds() {
 
 # find_image COMMAND: set `stage` to the smallest stage of the Dockerfile that can do it, and `image` to its name.
 find_image() {
-  case $(asks_network "$1" && echo learns)$1 in
+  case $(asks_network "$1" && echo learns)$1${graph:+ of TensorFlow} in
     guess | imagenet | sort | explain | report | odd) stage=guess ;;
     *) if gpu_is_offered; then stage=gpu; else stage=full; fi ;;
   esac
@@ -106,14 +106,18 @@ build_image() {
 
 # run_in_container COMMAND ARGUMENT…: become that command in a container.
 run_in_container() {
-  local files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html='' logs='' data='' out='' backbones='' like='' label=''
+  local files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html='' logs='' data='' out='' backbones='' like='' label='' graph='' labels=''
+  local port=8080 host=127.0.0.1 token=${RETRAIN_TOKEN-}
   local extra debug='' lists=() args=(--rm --pull never --read-only --cap-drop ALL --security-opt no-new-privileges
     --no-healthcheck --log-driver none --env TF_FILES --env RETRAIN_PROGRAM --env NO_COLOR)
   check_names "$@"
   case $1-$# in --debug-1) ;; --debug-*) debug=$1 && shift ;; esac
   split "${@:2}"
   read_options ${options[@]+"${options[@]}"}
-  asks_network "$1" || args+=(--network none)
+  case $1 in
+    serve) publish && set -- "$@" --host 0.0.0.0 ;; # of the container
+    *) asks_network "$1" || args+=(--network none) ;;
+  esac
   find_image "$1"
   need_image
   cd -P -- . || exit # for PWD as the kernel sees it: there it looks up relative paths
@@ -127,6 +131,13 @@ run_in_container() {
   add_gpu
   [ "$1" != shell ] || { args+=(--entrypoint bash) && shift; }
   exec "$engine" run "${args[@]}" ${extra[@]+"${extra[@]}"} "$image" ${debug:+"$debug"} "$@"
+}
+
+# What is served is reached from this machine alone, or where --host says, and by whoever has the token.
+publish() {
+  export RETRAIN_TOKEN=${token:-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}
+  case $host in *:*) host=[$host] ;; esac
+  args+=(--env RETRAIN_TOKEN --publish "$host:$port:$port")
 }
 
 # Other names would arrive as yet other names.
@@ -179,7 +190,7 @@ add_mounts() {
   mounted=:
   [ -n "$model" ] || [ ! -L "$files/model" ] || model=$files/model
   case $command-$model in
-    guess-* | imagenet-* | sort-* | explain-* | report-* | crawl-*) ;;
+    guess-* | imagenet-* | sort-* | explain-* | report-* | serve-* | crawl-*) ;;
     odd-*) ! asks_network odd || learns ;;
     learn-*) learns ;;
     train- | export- | clean-*) adds_to "$files" ;;
@@ -207,7 +218,7 @@ add_mounts() {
   case $command in
     train | learn) ;; # a new model takes the old one's place, and that of a mount is taken
     imagenet) ;;      # has no model
-    *) reads "$files" "$model" ;;
+    *) if [ -n "$graph" ]; then reads "$graph" "$labels"; else reads "$files" "$model"; fi ;;
   esac
 }
 
@@ -232,6 +243,10 @@ read_options() {
       --backbone=*) backbones=${1#*=} ;;
       --like) like=${2-} ;;
       --like=*) like=${1#*=} ;;
+      --graph) graph=${2-} ;;
+      --graph=*) graph=${1#*=} ;;
+      --labels) labels=${2-} ;;
+      --labels=*) labels=${1#*=} ;;
       --data) data=${2-} ;;
       --data=*) data=${1#*=} ;;
       --html) html=${2-} ;;
@@ -241,6 +256,12 @@ read_options() {
       --out | --explain) out=${2-} ;;
       --out=* | --explain=*) out=${1#*=} ;;
       --dry-run) dry_run=yes ;;
+      --port) port=${2-} ;;
+      --port=*) port=${1#*=} ;;
+      --host) host=${2-} ;;
+      --host=*) host=${1#*=} ;;
+      --token) token=${2-} ;;
+      --token=*) token=${1#*=} ;;
       --query-list) lists+=("${2-}") ;;
       --query-list=*) lists+=("${1#*=}") ;;
       -c | --class | --classes) add_lists "${2-}" ;;

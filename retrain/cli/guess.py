@@ -1,6 +1,7 @@
 """retrain guess"""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -8,9 +9,10 @@ import click
 from retrain import progress
 from retrain.classifier import Classifier, find_pictures
 from retrain.cli import FILES_FAILED
-from retrain.cli.shared import AS_JSON, MODEL_DIR, plain, print_json, trust_options
+from retrain.cli.shared import AS_JSON, MODEL_DIR, graph_options, plain, print_json, trust_options
 from retrain.errors import RetrainError
-from retrain.options import GuessOptions, TrustOptions
+from retrain.graph_classifier import GraphClassifier
+from retrain.options import GraphOptions, GuessOptions, TrustOptions
 from retrain.recipes.explaining import Explainer
 
 TOP_AS_TEXT = 5
@@ -27,8 +29,10 @@ TOP_AS_TEXT = 5
     "--explain", "out", metavar="FOLDER",
     help="Write there for each picture the original, a heat map and the part that counts, as `retrain explain` does.",
 )  # fmt: skip
+@graph_options
 @AS_JSON
-def command(paths, model_dir, top, out, as_json, **trust):
+@click.pass_context
+def command(ctx, paths, model_dir, top, out, graph, labels, as_json, **options):
     """Say what is on each PATH: picture files, folders of them, or - for a picture on standard input.
 
     A picture unlike all that was learned is unknown: its first line says so, and the labels below are the nearest.
@@ -39,8 +43,25 @@ def command(paths, model_dir, top, out, as_json, **trust):
     retrain guess picture.jpg
     retrain guess --coverage 0.9 holiday
     retrain guess --json holiday > guesses.jsonl
+    retrain guess --graph retrained_graph.pb --labels retrained_labels.txt picture.jpg
     """
-    print_guesses(Classifier.load(model_dir, TrustOptions(**trust)), paths, top, as_json, out)
+    trust = {name: options.pop(name) for name in asdict(TrustOptions())}
+    if graph is None:
+        _refuse(ctx, ["labels", *options], "is for a --graph.")
+        classifier = Classifier.load(model_dir, TrustOptions(**trust))
+    else:
+        _refuse(
+            ctx, ["model_dir", "out", "reject_rate", "coverage"], "is for a model that retrain trained, not a graph."
+        )
+        classifier = GraphClassifier.load(graph, labels, GraphOptions(**options), trust["threshold"])
+    print_guesses(classifier, paths, top, as_json, out)
+
+
+def _refuse(ctx, names, reason):
+    """Raise UsageError where one of these parameters was given."""
+    for parameter in ctx.command.params:
+        if parameter.name in names and ctx.params[parameter.name] is not None:
+            raise click.UsageError(f"{parameter.opts[0]} {reason}", ctx)
 
 
 def print_guesses(classifier, paths, top, as_json, out=None):

@@ -56,6 +56,33 @@ def trust_options(command):
     ])  # fmt: skip
 
 
+def graph_options(command):
+    """`--graph` and `--labels`, and the options of GraphOptions."""
+    side = "px of the pictures that enter the graph.  [default: as it says]"
+    return _add(command, [
+        click.option(
+            "--graph", metavar="FILE", help="Guess with a frozen graph of TensorFlow 1, such as retrain.py wrote."
+        ),
+        click.option(
+            "--labels", metavar="FILE",
+            help="The graph's labels, one a line.  [default: beside retrained_graph.pb, retrained_labels.txt]",
+        ),
+        click.option(
+            "--input-layer", metavar="NAME", help="Where a picture enters the graph.  [default: as it says]"
+        ),
+        click.option(
+            "--output-layer", metavar="NAME", help="Where the graph ends.  [default: final_result, or as it says]"
+        ),
+        click.option("--input-height", type=click.IntRange(1), metavar="N", help=f"Height in {side}"),
+        click.option("--input-width", type=click.IntRange(1), metavar="N", help=f"Width in {side}"),
+        click.option(
+            "--input-mean", type=float, metavar="X",
+            help="Taken from pixels of 0-255 before they enter the graph.  [default: as graphs of its kind want it]",
+        ),
+        click.option("--input-std", type=float, metavar="X", help="What the pixels are divided by then."),
+    ])  # fmt: skip
+
+
 def crawl_options(defaults):
     """The options of CrawlOptions.  defaults: that class, or one that extends it."""
     options = [

@@ -1,5 +1,6 @@
 """Everything that needs TensorFlow.  The rest of the package enters here, and only here, when it has to."""
 
+import importlib
 import importlib.util
 import os
 
@@ -28,6 +29,14 @@ def open_graph(spec, content):
     from retrain.tf import graphs
 
     return graphs.open_graph(spec, content)
+
+
+def open_original(name, content, options):
+    """A graph of the original programs, ready to run; see `retrain.tf.original_graphs`."""
+    require()
+    from retrain.tf import original_graphs
+
+    return original_graphs.OriginalGraph(name, content, options)
 
 
 def gradient_map(spec, pixels, weights):
@@ -119,9 +128,13 @@ def quantize(backbone):
 
 
 def require():
-    """Raise RetrainError where TensorFlow is not installed."""
+    """Import TensorFlow without its chatter.  Raises RetrainError where it is not installed."""
     if importlib.util.find_spec("tensorflow") is None:
         raise RetrainError(
             "this needs TensorFlow, which is not installed.", "make setup-full, or pip install 'retrain[tf]'."
         )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from retrain.backbones.runner import no_chatter
+
+    with no_chatter():  # what it says while it is imported heeds no level
+        importlib.import_module("tensorflow")

@@ -3,6 +3,7 @@
 import json
 import re
 import zipfile
+from graphlib import CycleError, TopologicalSorter
 
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
@@ -21,6 +22,28 @@ STATEFUL = re.compile(
     r"|Random.*|TruncatedNormal|Stateful(Uniform|StandardNormal|TruncatedNormal).*|Rng.*|ResourceGather(Nd)?"
     r"|TensorArray.*|StatelessRandomGetAlg|Multinomial|SampleDistortedBoundingBox(V2)?"
 )
+# All that classifiers of pictures are made of, in TensorFlow 1 and today: no files, no network, no code, no state,
+# and no loops, for TensorFlow cannot be stopped in one that has no end.
+LISTED = frozenset(
+    """
+    Const Placeholder PlaceholderV2 PlaceholderWithDefault Identity IdentityN NoOp StopGradient PreventGradient
+    CheckNumerics Assert Switch Merge If StatelessIf PartitionedCall StatefulPartitionedCall
+    DecodeJpeg DecodePng DecodeBmp DecodeImage DecodeAndCropJpeg
+    Cast Shape ShapeN Size Rank Reshape Squeeze ExpandDims Transpose Pack Unpack Concat ConcatV2 Split SplitV Slice
+    StridedSlice Gather GatherV2 GatherNd Tile Pad PadV2 MirrorPad Fill ZerosLike OnesLike Range OneHot Where Select
+    SelectV2 BroadcastTo ReverseV2 SpaceToBatch SpaceToBatchND BatchToSpace BatchToSpaceND SpaceToDepth DepthToSpace
+    Add AddV2 AddN Sub Mul MulNoNan Div DivNoNan RealDiv FloorDiv Mod FloorMod Neg Abs Sign Inv Reciprocal Square Sqrt
+    Rsqrt Pow Exp Expm1 Log Log1p Maximum Minimum SquaredDifference Floor Ceil Round Rint Tanh Sigmoid Softplus Softsign
+    Erf Erfc ClipByValue Less LessEqual Greater GreaterEqual Equal NotEqual LogicalAnd LogicalOr LogicalNot
+    Mean Sum Prod Max Min All Any ArgMax ArgMin TopK TopKV2 L2Loss
+    MatMul BatchMatMul BatchMatMulV2 BatchMatMulV3 Einsum BiasAdd BiasAddV1 Conv2D DepthwiseConv2dNative
+    FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 BatchNormWithGlobalNormalization LRN MaxPool MaxPoolV2 AvgPool
+    Relu Relu6 LeakyRelu Elu Selu Softmax LogSoftmax RandomUniform
+    ResizeBilinear ResizeBicubic ResizeArea ResizeNearestNeighbor CropAndResize ScaleAndTranslate RGBToHSV HSVToRGB
+    AdjustContrastv2
+    Dequantize QuantizeV2 FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars FakeQuantWithMinMaxVarsPerChannel
+    """.split()  # noqa: SIM905
+)
 SAVER = {"SaveV2", "RestoreV2", "MergeV2Checkpoints", "DistributedSave"}  # of the model's own variables
 KERAS_MODULES = re.compile(
     r"keras|keras\.(src\.)?(models|layers|ops|activations|initializers|regularizers|constraints|dtype_policies|quantizers"
@@ -37,6 +60,24 @@ def refuse_graph(name, graph):
     """Raise RetrainError where a GraphDef can do more than compute."""
     bodies = _bodies(graph)
     _refuse(name, [graph.node, *bodies.values()], bodies)
+
+
+def refuse_unlisted(name, graph):
+    """Raise RetrainError where a GraphDef holds operations that are neither listed nor functions of its own, or where
+    these call themselves, which TensorFlow does not survive."""
+    bodies = _bodies(graph)
+    nodes = [*graph.node, *(node for body in bodies.values() for node in body)]
+    unlisted = sorted({node.op for node in nodes if _is_unlisted(node.op, bodies)})
+    if unlisted:
+        raise RetrainError(
+            f"{name} holds operations that are not on the list of those that only compute: {', '.join(unlisted)}.",
+            "Such a graph could read and write files, run code here or never end. Use one without them.",
+        )
+    calls = {body: {called for node in nodes for called in _called(node)} for body, nodes in bodies.items()}
+    try:
+        TopologicalSorter(calls).prepare()
+    except CycleError as error:
+        raise RetrainError(f"{name} holds a function that calls itself.", "Use one that does not.") from error
 
 
 def refuse_saved_model(path):
@@ -117,6 +158,11 @@ def _is_unsafe(operation, functions):
     if definition.is_stateful:
         return not STATEFUL.fullmatch(operation)
     return bool(NOT_COMPUTING.fullmatch(operation))
+
+
+def _is_unlisted(operation, functions):
+    known = op_def_registry.get(operation) is not None  # and then runs, whatever a function of its name would do
+    return operation not in LISTED if known else operation not in functions
 
 
 def _entries(meta):

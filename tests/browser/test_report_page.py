@@ -7,7 +7,6 @@ from itertools import pairwise
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from pages import CURVE, make_evidence, make_model, make_pictures
-from playwright.sync_api import sync_playwright
 
 from retrain.options import LearnOptions, TrainOptions
 from retrain.recipes.learning import learn
@@ -15,21 +14,9 @@ from retrain.recipes.training import train
 from retrain.report import write_report
 
 CLASSES = ["cat", "dog", "</style><script>alert(1)</script>"]
-FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
 PHONE = 390  # px
 LARGE = 24  # px, of a target for fingers, WCAG 2.5.8
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not program:
-        pytest.skip("no Chromium on the PATH")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -258,6 +258,17 @@ retrain() {
   mounted "ro $here/holiday" "ro $here/tf_files" "ro $here/models/flowers"
 }
 
+@test "guess --graph reads the graph and its labels, and needs the image that holds TensorFlow" {
+  mkdir -p old elsewhere
+  touch old/retrained_graph.pb elsewhere/labels.txt
+  "$project/guess.sh" --graph old/retrained_graph.pb --input-mean 128 holiday/1.jpg
+  mounted "ro $here/holiday" "ro $here/old"
+  [ "$(cat "$RECORD.image")" = retrain:full ]
+  called_with guess --graph old/retrained_graph.pb --input-mean 128 -- holiday/1.jpg
+  "$project/guess.sh" holiday/1.jpg --graph=old/retrained_graph.pb --labels elsewhere/labels.txt
+  mounted "ro $here/holiday" "ro $here/old" "ro $here/elsewhere"
+}
+
 @test "train reaches the network only for weights that come from there, and keeps them for the user" {
   export HOME=$BATS_TEST_TMPDIR/home
   unset XDG_CACHE_HOME KERAS_HOME
@@ -448,6 +459,7 @@ $model"; do
 }
 
 @test "export reads the data, writes OUT and keeps its embeddings beside the model" {
+  export HOME=$BATS_TEST_TMPDIR/home # which has no weights of Keras
   retrain export dataset --out 'a new/folder'
   mounted "rw $here/tf_files" "rw $here/a new/folder"
   rm -r tf_files
@@ -651,4 +663,23 @@ $model"; do
   run --separate-stderr -1 "$project/guess.sh" ../image.jpg
   [[ $stderr == *UTF-8* ]]
   [ ! -e "$RECORD" ]
+}
+
+@test "serve is published on this machine alone, with a token that stands on no command line" {
+  local first
+  unset RETRAIN_TOKEN
+  retrain serve --name flowers
+  run ! has '--network none'
+  has '--publish 127.0.0.1:8080:8080'
+  has '--env RETRAIN_TOKEN'
+  [ "$(tr '\0' ' ' <"$RECORD")" = 'serve --name flowers --host 0.0.0.0 ' ]
+  mounted "ro $here/tf_files"
+  first=$(cat "$RECORD.token")
+  [[ $first =~ ^[0-9a-f]{32}$ ]]
+  run ! has "$first"
+  "$project/serve.sh" --port 9000 --host ::1
+  has '--publish [::1]:9000:9000'
+  [ "$(cat "$RECORD.token")" != "$first" ]
+  RETRAIN_TOKEN=sesame "$project/serve.sh"
+  [ "$(cat "$RECORD.token")" = sesame ]
 }

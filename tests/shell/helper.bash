@@ -113,6 +113,7 @@ case $command in
     shift
     printf "%s\0" "$@" >"$RECORD"
     printf "%s" "${TF_FILES-unset}" >"$RECORD.tf_files"
+    printf "%s" "${RETRAIN_TOKEN-}" >"$RECORD.token"
     printf "%s" "$RETRAIN_PROGRAM" >"$RECORD.program"
     printf "%s" "$$" >"$RECORD.pid"
     [ -z "${FAKE_CAT-}" ] || cat

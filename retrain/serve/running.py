@@ -1,0 +1,88 @@
+"""Run the server until it is stopped: uvicorn, which waits no longer than a guess for those who say nothing."""
+
+import logging
+import sys
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from retrain.errors import RetrainError
+from retrain.serve.app import create_app
+from retrain.serve.guard import LOOPBACK, MAX_HEADER_BYTES, JSONFormatter
+
+SILENT_S = 10  # a connection on which no whole request arrives
+STOPPING_S = 10  # for requests under way
+CONNECTIONS = 512
+LOGGERS = "retrain.serve", "uvicorn.error"
+
+
+def serve(options, tell):
+    """Serve until SIGINT or SIGTERM.
+
+    options: ServeOptions.  tell: called with the address once the server answers.  Raises RetrainError.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JSONFormatter())
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # else it tells of its own start
+    make_server(options, tell).run()
+
+
+def make_server(options, tell):
+    """Server of ServeOptions that has yet to `run`.  Raises RetrainError; also where all others reach it freely."""
+    if options.host not in LOOPBACK and not (options.token or options.insecure):
+        raise RetrainError(
+            f"{options.host} can be reached from other machines, and there is no token.",
+            "Name one: --token or RETRAIN_TOKEN. --insecure lets everybody in.",
+        )
+    config = uvicorn.Config(
+        create_app(options), options.host, options.port, http=_Patient, ws="none", log_config=None, access_log=False,
+        server_header=False, limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=STOPPING_S,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+    )  # fmt: skip
+    return _Server(config, tell)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config, tell):
+        super().__init__(config)
+        self._tell = tell
+
+    async def startup(self, sockets=None):
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:  # what uvicorn knows instead of an exception
+            where = f"{self.config.host}:{self.config.port}"
+            raise RetrainError(f"{where} cannot be served.", "Another program may be there: --port N.") from error
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            self._tell(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
+
+
+class _Patient(H11Protocol):
+    """Closes connections on which a request does not arrive; uvicorn would wait for ever."""
+
+    _silence = None
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data):
+        super().data_received(data)
+        if self.cycle is None or self.cycle.response_complete:
+            self._wait()
+        elif self._silence:
+            self._silence.cancel()
+            self._silence = None
+
+    def connection_lost(self, exc):
+        if self._silence:
+            self._silence.cancel()
+        super().connection_lost(exc)
+
+    def _wait(self):
+        if self._silence is None:
+            self._silence = self.loop.call_later(SILENT_S, self.transport.close)
