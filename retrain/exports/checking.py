@@ -14,7 +14,7 @@ from retrain.images import ImageError, decode, read, to_input
 from retrain.options import SampleOptions
 from retrain.recipes.sampling import draw_sample
 
-PICTURES = 16
+PICTURES, AT_ONCE = 16, 4
 BOUND = 1e-3  # of the largest difference of a probability, where both take the same pixels in float32
 LOOSE_BOUND = 0.05  # of its mean over the pictures, where precision or decoder is another
 
@@ -49,6 +49,11 @@ def guessed(model, jpegs):
     """Probabilities (N, C) as `retrain guess` has them."""
     classifier = Classifier(model)
     return classifier.probabilities_of(np.concatenate([classifier.embed(decode(each)) for each in jpegs]))
+
+
+def run_on(run, entries):
+    """Probabilities (N, C) by an export's function, a few at once: networks of Keras take 120 MB a picture."""
+    return np.concatenate([run(entries[start : start + AT_ONCE]) for start in range(0, len(entries), AT_ONCE)])
 
 
 def difference(found, ours):

@@ -15,15 +15,20 @@ class Subject:
     model: Model  # in the precision of the format
     model_dir: Path
     described: dict  # see `describe`
-    labels: str  # a label a line
+
+    @property
+    def labels(self):
+        """A label a line."""
+        return "".join(f"{label}\n" for label in self.described["labels"])
 
 
 def describe(model):
     """What whoever runs an exported Model has to know, for JSON."""
+    labels = [_line(name) for name in model.classes]
     side, spec = max(backbone.spec.image_size for backbone in model.backbones), model.backbones[0].spec
     described = {
         "made_by": f"retrain {retrain.__version__}",
-        "labels": model.classes,
+        "labels": labels,
         "several_labels": model.head.kind == "sigmoid",
         "preprocessing": {
             "orientation": "turn the picture upright as its EXIF says",
@@ -37,8 +42,13 @@ def describe(model):
         "backbones": [backbone.spec.name for backbone in model.backbones],
     }
     if model.head.thresholds is not None:
-        described["thresholds"] = dict(zip(model.classes, model.head.thresholds.tolist(), strict=True))
+        described["thresholds"] = dict(zip(labels, model.head.thresholds.tolist(), strict=True))
     return described
+
+
+def _line(name):
+    """A class's name as a line of UTF-8: names of folders may be anything."""
+    return " ".join(name.encode("utf-8", "replace").decode().splitlines())
 
 
 def as_text(described):

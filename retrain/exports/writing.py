@@ -44,7 +44,7 @@ def export(formats, options=ExportOptions()):  # noqa: B008 - frozen
         start = time.perf_counter()
         model, head = floated if FORMATS[name].in_float else own
         described = describe(model) | {"format": name, "head": head}
-        subject = Subject(model, model_dir, described, _lines(model.classes))
+        subject = Subject(model, model_dir, described)
         result = _export(name, subject, trained, out / name, (jpegs, "of its own" if pictures else "drawn"))
         results.append(result | {"seconds": round(time.perf_counter() - start, 3)})
     if "pb" in formats and options.out is None:
@@ -96,13 +96,13 @@ def _swap(new, folder, previous):
 def _compare(name, module, subject, trained, jpegs, folder):
     """{key of COMPARED: the difference}.  Raises RetrainError where one is over its bound."""
     pixels, guessed = checking.squares(jpegs, subject.described), checking.guessed(trained, jpegs)
-    found = module.run(folder)(pixels)
+    found = checking.run_on(module.run(folder), pixels)
     told = {"pixels": checking.difference(found, checking.expected(subject.model, pixels))}
     bound = ("max", checking.BOUND) if FORMATS[name].in_float else ("mean", checking.LOOSE_BOUND)
     checking.require_near(name, told["pixels"], *bound)
     told["guess"] = checking.difference(found, guessed)
     if hasattr(module, "run_bytes"):
-        of_bytes = module.run_bytes(folder)(jpegs)
+        of_bytes = checking.run_on(module.run_bytes(folder), jpegs)
         checking.require_near(name, checking.difference(of_bytes, found), "mean", checking.LOOSE_BOUND)
         told["bytes"] = checking.difference(of_bytes, guessed)
     return told
@@ -136,7 +136,3 @@ def _put_beside_model(content, model_dir):
         log.warning("%s is another program's: left as it is.", path)
         return
     pb.put(content, path)
-
-
-def _lines(labels):
-    return "".join(" ".join(label.splitlines()) + "\n" for label in labels)

@@ -21,7 +21,7 @@ def write_saved_model(model, folder, labels):
     probabilities float32 (N, C) and label string (N,).
     """
     side, crop, frozen = square_side(model), model.backbones[0].spec.crop, freeze(model)
-    names = tf.constant(model.classes)
+    names = tf.constant(labels.read_text("utf-8").split("\n")[:-1])
 
     def told(pixels):
         (found,) = tf.graph_util.import_graph_def(frozen, {f"{PIXELS}:0": pixels}, [f"{PROBABILITIES}:0"], name="")

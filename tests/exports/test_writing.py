@@ -18,6 +18,7 @@ from retrain import Classifier, ExportOptions, RetrainError, TrainOptions, expor
 from retrain.backbones import load_backbone
 from retrain.backbones.files import SHIPPED
 from retrain.exports import FORMATS, checking, load_format, refitting, require_formats
+from retrain.exports.describing import Subject, describe
 from retrain.exports.metadata import metadata
 from retrain.exports.refitting import find_pictures, in_float
 from retrain.head import Head
@@ -178,6 +179,14 @@ def test_brought_network_is_refused_where_it_cannot_be_rebuilt(data, tmp_path):
             export([name], ExportOptions(out=tmp_path / "out"))
         assert caught.value.hint == "Export tflite or zip."
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_names_of_classes_become_lines_of_utf_8(model_dir):
+    model = load_model(model_dir)
+    model.classes = ["café", "caf\udce9", "two\nlines", "plain", "tree"]
+    described = describe(model)
+    assert described["labels"] == ["café", "caf?", "two lines", "plain", "tree"]
+    assert Subject(model, model_dir, described).labels.encode().count(b"\n") == 5
 
 
 def test_several_labels_have_their_thresholds_told(trained_on_labels, tmp_path):
