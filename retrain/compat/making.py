@@ -104,7 +104,7 @@ def _write(model, model_dir, flags):
     if flags.tflite_output_file:
         path, module = _in_its_folder(flags.tflite_output_file), load_format("tflite")
         with tempfile.TemporaryDirectory(prefix=".retrain-", dir=path.parent) as scratch:
-            module.write(Subject(model, model_dir, describe(model), labels), Path(scratch))
+            module.write(Subject(model, model_dir, describe(model)), Path(scratch))
             (Path(scratch) / module.FILE).replace(path)
 
 

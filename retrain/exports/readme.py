@@ -26,7 +26,7 @@ $how
 ```python
 $code```
 
-Run it so, in this folder: `python run.py picture.jpg`, where `run.py` is the text above.
+`run.py` is the text above. Run it so, in this folder: `python run.py picture.jpg`.
 
 ## What it is given
 
@@ -43,7 +43,7 @@ Inside: $networks.
 
 
 def render(subject, module, name, told):
-    """Text of README.md.  module: of the format; told: what `export` tells of it."""
+    """Texts of README.md and of run.py.  module: of the format; told: what `export` tells of it."""
     described = subject.described
     words = {
         "side": described["image_size"], "bleed": (1 - described["crop"]) / 2, "classes": len(described["labels"]),
@@ -51,10 +51,11 @@ def render(subject, module, name, told):
     }  # fmt: skip
     words |= {"show": SHOW, "square": Template(SQUARE).substitute(words)}
     code, how = Template(module.CODE).substitute(words), Template(module.HOW).substitute(words)
-    return Template(PAGE).substitute(
+    page = Template(PAGE).substitute(
         words, how=how, code=code, preprocessing=_preprocessing(described, hasattr(module, "run_bytes")),
         nearness=_nearness(told), head=_head(told["head"]), networks=_networks(subject.model),
     )  # fmt: skip
+    return page, code
 
 
 def _preprocessing(described, decodes):

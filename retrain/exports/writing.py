@@ -18,7 +18,7 @@ from retrain.model import load_model
 from retrain.options import ExportOptions, default_export, default_model_dir
 from retrain.recipes.training import store_path
 
-README, METADATA = "README.md", "metadata.json"
+README, PROGRAM, METADATA = "README.md", "run.py", "metadata.json"
 
 log = logging.getLogger("retrain")
 
@@ -67,7 +67,8 @@ def _export(name, subject, trained, folder, sample):
         if told["differences"]:
             told["checked_on"] = f"{len(jpegs)} {whose} pictures"
         (new / LABELS).write_text(subject.labels, "utf-8")
-        (new / README).write_text(render(subject, module, name, told), "utf-8")
+        for file, text in zip((README, PROGRAM), render(subject, module, name, told), strict=True):
+            (new / file).write_text(text, "utf-8")
         kept = {"checked_on": told["checked_on"], "differences": told["differences"], "files": _files(new)}
         (new / METADATA).write_text(as_text(subject.described | kept), "utf-8")
         _swap(new, folder, scratch / "previous")

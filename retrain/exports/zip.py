@@ -19,12 +19,14 @@ Or in Python:
 """
 CODE = """\
 import sys
+import tempfile
 import zipfile
 
 from retrain import Classifier
 
-zipfile.ZipFile("model.zip").extractall("unpacked")
-(guess,) = Classifier.load("unpacked/model").guess([sys.argv[1]])
+with tempfile.TemporaryDirectory() as folder:
+    zipfile.ZipFile("model.zip").extractall(folder)
+    (guess,) = Classifier.load(f"{folder}/model").guess([sys.argv[1]])
 print(guess.label, guess.confidence)
 """
 
