@@ -17,7 +17,7 @@ from retrain.compat.pictures import Distortion, Pictures, embed_distorted, find_
 from retrain.compat.sgd import Layer, Sampler
 from retrain.dataset import TESTING, TRAINING, VALIDATION, legacy_labels, require_new_folder
 from retrain.errors import RetrainError, require_known
-from retrain.exports.pb import write_graph
+from retrain.exports.pb import require_name, write_graph
 from retrain.head import Head, few_threads, require_scikit_learn
 from retrain.model import Model, check_writable, learned_marks, save_model
 from retrain.options import RetrainOptions, TrainOptions
@@ -136,6 +136,7 @@ def _application_of(architecture):
 def _require_sound(options):
     """Raise RetrainError on flags that mean nothing."""
     require_known("logging verbosity", options.logging_verbosity, LEVELS)
+    require_name(options.final_tensor_name)
     if not options.image_dir:
         raise RetrainError("Must set flag --image_dir.", "It names the folder with a folder of pictures a class.")
     if not os.path.isdir(options.image_dir):  # noqa: PTH112 - a path too long is none, too

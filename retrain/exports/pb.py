@@ -1,5 +1,6 @@
 """pb: the frozen graph `retrained_graph.pb`, which programs made for TensorFlow 1 load by the names they know."""
 
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -59,7 +60,14 @@ def write_graph(model, path, final_tensor_name=FINAL):
     """
     from retrain.tf import build_retrained_graph
 
+    require_name(final_tensor_name)
     put(build_retrained_graph(model, final_tensor_name, as_text(describe(model))), Path(path))
+
+
+def require_name(tensor):
+    """Raise RetrainError where a graph can have no tensor of that name."""
+    if not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", tensor):
+        raise RetrainError(f"no tensor can be named {tensor!r}.", "Take letters, digits and underscores.")
 
 
 def put(content, path):

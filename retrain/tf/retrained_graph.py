@@ -1,7 +1,5 @@
 """`retrained_graph.pb`: the frozen graph that programs written for TensorFlow 1 load, by the names that they know."""
 
-import re
-
 import numpy as np
 import tensorflow as tf
 
@@ -20,8 +18,6 @@ def build(model, final_tensor_name, described=""):
     (N, S, S, 3): `Placeholder:0` of 0-1, `Mul:0` and `input:0` of (pixel - 128) / 128.  Fetched is
     `<final_tensor_name>:0`, float32 (N, C).  described: text kept in the node `retrain`.
     """
-    if not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", final_tensor_name):
-        raise RetrainError(f"no tensor can be named {final_tensor_name!r}.", "Take letters, digits and underscores.")
     side, crop = square_side(model), model.backbones[0].spec.crop
     whole = freeze(model)
     with tf.Graph().as_default() as graph:

@@ -416,3 +416,9 @@ def test_bad_pictures_are_passed_over(run, no_graph, data, tmp_path, caplog):
     (data / "fish" / "cut.jpg").write_bytes((data / "fish" / "fish-000.jpg").read_bytes()[:500])
     assert run(image_dir=data, testing_percentage=0) == 3
     assert f"skipped {data / 'fish' / 'cut.jpg'}: truncated" in caplog.text
+
+
+def test_final_tensor_name_that_none_can_have_is_told_before_any_work(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(retraining, "find_pictures", lambda *_: pytest.fail("it was begun"))
+    assert run(final_tensor_name="my result") == 1
+    assert "no tensor can be named 'my result'" in capsys.readouterr().err
