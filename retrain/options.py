@@ -137,6 +137,8 @@ class ServeOptions(TrustOptions):
     max_waiting: int = 256  # pictures, of all requests
     timeout_s: float = 30.0  # for a request to arrive
     rate: float = 1000.0  # requests a second of one address
+    data: str | Path | None = None  # class folders that Studio shows and changes; None: default_data()
+    allow: tuple[str, ...] = ()  # further folders that may be sorted there
 
 
 @dataclass(frozen=True)

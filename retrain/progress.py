@@ -8,6 +8,7 @@ from contextlib import contextmanager
 SHORT = 20  # items; less work than this shows no bar
 
 _shown = False
+_listener = None
 
 
 @contextmanager
@@ -21,9 +22,22 @@ def shown():
         _shown = False
 
 
+@contextmanager
+def told(listen):
+    """Within this, `track` calls listen(description, done, total) at each item; what that raises ends the work."""
+    global _listener
+    before, _listener = _listener, listen
+    try:
+        yield
+    finally:
+        _listener = before
+
+
 def track(items, description, total):
     """Yield the items; where progress is shown, with a bar, rate and time left, or one closing line off a terminal."""
-    if not _shown or total < SHORT:
+    if _listener:
+        yield from _told(items, description, total)
+    elif not _shown or total < SHORT:
         yield from items
     elif sys.stderr.isatty() or os.environ.get("TTY_INTERACTIVE") == "1":  # rich knows that variable too
         yield from _bar(items, description, total)
@@ -34,6 +48,15 @@ def track(items, description, total):
             count += 1
         seconds = time.perf_counter() - start
         print(f"{description}: {count} in {seconds:.1f} s ({count / max(seconds, 1e-9):.0f}/s)", file=sys.stderr)
+
+
+def _told(items, description, total):
+    listen, done = _listener, 0
+    listen(description, done, total)
+    for item in items:
+        yield item
+        done += 1
+        listen(description, done, total)
 
 
 def _bar(items, description, total):

@@ -108,7 +108,7 @@ build_image() {
 run_in_container() {
   local files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html='' logs='' data='' out='' backbones='' like='' label='' graph='' labels=''
   local port=8080 host=127.0.0.1 token=${RETRAIN_TOKEN-}
-  local extra debug='' lists=() args=(--rm --pull never --read-only --cap-drop ALL --security-opt no-new-privileges
+  local extra debug='' lists=() allowed=() args=(--rm --pull never --read-only --cap-drop ALL --security-opt no-new-privileges
     --no-healthcheck --log-driver none --env TF_FILES --env RETRAIN_PROGRAM --env NO_COLOR)
   check_names "$@"
   case $1-$# in --debug-1) ;; --debug-*) debug=$1 && shift ;; esac
@@ -190,7 +190,7 @@ add_mounts() {
   mounted=:
   [ -n "$model" ] || [ ! -L "$files/model" ] || model=$files/model
   case $command-$model in
-    guess-* | imagenet-* | sort-* | explain-* | report-* | serve-* | crawl-*) ;;
+    guess-* | imagenet-* | sort-* | explain-* | report-* | crawl-*) ;;
     odd-*) ! asks_network odd || learns ;;
     learn-*) learns ;;
     train- | export- | clean-*) adds_to "$files" ;;
@@ -205,6 +205,7 @@ add_mounts() {
     guess | explain) adds_to "$out" ;;
     clean) [ -z "$changes" ] || writes "$undo" ${paths[@]+"${paths[@]}"} ;;
     shell) writes . ;;
+    serve) writes "$data" ${allowed[@]+"${allowed[@]}"} ;;
     train)
       add_backbone_mounts
       adds_to "$logs"
@@ -256,6 +257,8 @@ read_options() {
       --out | --explain) out=${2-} ;;
       --out=* | --explain=*) out=${1#*=} ;;
       --dry-run) dry_run=yes ;;
+      --allow) allowed+=("${2-}") ;;
+      --allow=*) allowed+=("${1#*=}") ;;
       --port) port=${2-} ;;
       --port=*) port=${1#*=} ;;
       --host) host=${2-} ;;

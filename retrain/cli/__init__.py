@@ -27,7 +27,7 @@ COMMANDS = {
     "explain": "Show what on pictures speaks for their label.",
     "odd": "Find the picture that does not belong with the others.",
     "clean": "Find pictures that harm a training: copies, wrong labels, damaged or dark ones.",
-    "serve": "Serve the model over HTTP.",
+    "serve": "Open Studio in the browser, and serve the model over HTTP.",
     "export": "Write a model, or the split and cropped pictures, for use elsewhere.",
     "sample": "Draw a small labelled picture set to try things on.",
     "backbones": "List the pretrained networks.",

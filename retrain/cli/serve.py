@@ -18,16 +18,24 @@ from retrain.options import ServeOptions
 @click.option("--name", default=ServeOptions.name, show_default=True, help="Of the model, in TF Serving and KServe.")
 @click.option("--token", envvar="RETRAIN_TOKEN", help="Each request must bring it.  [default: $RETRAIN_TOKEN]")
 @click.option("--insecure", is_flag=True, help="Listen on other addresses without a token.")
+@click.option(
+    "--data", metavar="FOLDER", help="The class folders that Studio shows.  [default: $TF_FILES/data, or tf_files/data]"
+)
+@click.option(
+    "--allow", metavar="FOLDER", multiple=True, help="A folder that Studio may sort, beside those in TF_FILES."
+)
 @trust_options
 @MODEL_DIR
 def command(**options):
-    """Serve the model over HTTP, until Ctrl-C.
+    """Open Studio, and serve the model over HTTP, until Ctrl-C.
 
-    POST pictures to /guess, or ask as one asks TensorFlow Serving (/v1) or KServe (/v2); /docs has all of it. A model
-    trained meanwhile takes the old one's place by itself.
+    The page at the address that it prints is Studio: add classes and pictures, train, try, correct, sort and export. Other
+    programs POST pictures to /guess, or ask as one asks TensorFlow Serving (/v1) or KServe (/v2); /docs has all of it. A
+    model trained meanwhile takes the old one's place by itself.
 
     \b
     retrain serve
+    retrain serve --data photos --allow holiday
     curl -F file=@picture.jpg http://127.0.0.1:8080/guess
     RETRAIN_TOKEN=sesame retrain serve --host 0.0.0.0
     """

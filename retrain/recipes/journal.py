@@ -105,7 +105,7 @@ class Journal:
         self._write({"files": [vars(entry) for entry in group]})
         try:
             for entry in group:
-                _put(entry.source, self._target(entry), mode, entry.sha256)
+                put(entry.source, self._target(entry), mode, entry.sha256)
                 placed.append(entry)
         except OSError:
             self._take_back(group, placed)
@@ -125,7 +125,7 @@ class Journal:
         entries = self._kept.get(str(path), ())
         here = [entry for entry in entries if os.path.lexists(self._target(entry)) or entry.stamp in self._stamps]
         return any(
-            _stamp(path) == entry.stamp or _is_same(path, self._target(entry)) or _holds(path, entry.sha256)
+            _stamp(path) == entry.stamp or _is_same(path, self._target(entry)) or holds(path, entry.sha256)
             for entry in here
         )
 
@@ -135,7 +135,7 @@ class Journal:
             return
         targets = {self._target(entry): entry for group in self._unfinished for entry in group}
         copies = [target for target, entry in targets.items() if not _is_same(entry.source, target)]
-        for _ in ordered_map(_sync, [*copies, *{target.parent for target in targets}, self.folder]):
+        for _ in ordered_map(sync, [*copies, *{target.parent for target in targets}, self.folder]):
             pass
         os.fsync(self._stream.fileno())
         moved = {target: entry for target, entry in targets.items() if entry.mode == "move"}
@@ -186,7 +186,7 @@ class Journal:
         for group in list(self._unfinished):
             for entry in group:
                 _clear_temporary(self._target(entry), entry.sha256)
-            placed = {entry: self._target(entry) for entry in group if _holds(self._target(entry), entry.sha256)}
+            placed = {entry: self._target(entry) for entry in group if holds(self._target(entry), entry.sha256)}
             if len(placed) < len(group):
                 self._take_back(group, [entry for entry in placed if _is_spare(placed[entry], entry.source, entry)])
         self.commit()
@@ -251,7 +251,7 @@ class Journal:
 
     def _remove_source(self, entry, target):
         source = Path(entry.source)
-        if not _is_spare(source, target, entry) or not (_is_same(source, target) or _holds(source, entry.sha256)):
+        if not _is_spare(source, target, entry) or not (_is_same(source, target) or holds(source, entry.sha256)):
             self.failed[entry.source] = "it changed meanwhile, and is kept beside what was filed"
             return
         try:
@@ -292,19 +292,19 @@ def _undo(entry, source, target):
     """Give the source its content back, then remove the target.  Returns the reason where that cannot be."""
     moved = entry.mode == "move"
     if not os.path.lexists(target):
-        return None if not moved or _holds(source, entry.sha256) else "it is no longer there"
-    if target.is_symlink() or not _holds(target, entry.sha256):
+        return None if not moved or holds(source, entry.sha256) else "it is no longer there"
+    if target.is_symlink() or not holds(target, entry.sha256):
         return "it was changed since"
     if moved:
         _clear_temporary(source, entry.sha256)
         if not os.path.lexists(source):
             source.parent.mkdir(parents=True, exist_ok=True)
-            _put(target, source, "move", entry.sha256)
+            put(target, source, "move", entry.sha256)
     if not _is_spare(target, source, entry):
         return "something else stands at its old place" if moved else "its original is gone or has changed"
     if moved and not _is_same(source, target):
-        _sync(source)
-        _sync(source.parent)
+        sync(source)
+        sync(source.parent)
     target.unlink()
     return None
 
@@ -353,7 +353,7 @@ def _stamp(path):
     return status.st_size, status.st_mtime_ns
 
 
-def _put(source, target, mode, sha256):
+def put(source, target, mode, sha256):
     """Make target of source.  Never overwrites, not even what appears this moment: raises FileExistsError."""
     if mode != "copy":
         try:
@@ -396,7 +396,7 @@ def _sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _holds(path, sha256):
+def holds(path, sha256):
     try:
         return _sha256(path) == sha256
     except OSError:
@@ -413,12 +413,12 @@ def _is_same(one, other):
 def _is_spare(path, other, entry):
     """Whether the entry's content stays at `other` when `path` is removed."""
     if not _is_same(path, other):
-        return _holds(other, entry.sha256)
+        return holds(other, entry.sha256)
     # Since the sorting one folder may have taken the other's place, by a link or a new name: then this is the only one.
     return os.stat(path).st_nlink > 1 and os.path.realpath(path) != os.path.realpath(other)
 
 
-def _sync(path):
+def sync(path):
     """Bring a file, or a folder's names, to the disk."""
     with suppress(FileNotFoundError):
         handle = os.open(path, os.O_RDONLY)

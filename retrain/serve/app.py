@@ -7,16 +7,23 @@ from pathlib import Path
 import fastapi_offline
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from retrain import __version__
 from retrain.errors import RetrainError
 from retrain.serve import guessing, kserve, tf_serving
+from retrain.serve.album import MissingError, TakenError
 from retrain.serve.engine import BusyError, Engine, NoModelError
 from retrain.serve.guard import Guard, Metrics
+from retrain.serve.jobs import Jobs, OccupiedError
+from retrain.serve.studio_routes import page_file
+from retrain.serve.studio_routes import router as studio_routes
+from retrain.serve.workshop import Studio
 
+STATUS = {BusyError: 503, NoModelError: 503, MissingError: 404, TakenError: 409, OccupiedError: 409}
+STOPPING_S = 5  # for work that goes on
 DOCS_FILES = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript", "favicon.png": "image/png"}
 DOCS_SCRIPT = 'SwaggerUIBundle({url: "../openapi.json", dom_id: "#page", deepLinking: true})'
 DOCS_PAGE = """<!doctype html>
@@ -27,26 +34,30 @@ DOCS_PAGE = """<!doctype html>
 
 
 def create_app(options):
-    """ASGI application of ServeOptions.  Raises RetrainError where the model is damaged."""
-    engine, metrics = Engine(options), Metrics()
+    """ASGI application of ServeOptions, and its Jobs.  Raises RetrainError where the model is damaged."""
+    engine, metrics, jobs = Engine(options), Metrics(), Jobs()
+    studio = Studio(options, engine, jobs)
 
     @asynccontextmanager
     async def lifespan(_app):
         watching = asyncio.create_task(engine.watch())
         yield
         watching.cancel()
+        await asyncio.to_thread(jobs.close, STOPPING_S)
         engine.close()
+        studio.close()
 
     app = FastAPI(
         title="retrain", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
         description="Guesses of a model that was trained on your own categories.",
     )  # fmt: skip
     app.state.engine, app.state.metrics, app.state.options = engine, metrics, options
-    for router in (guessing.router, tf_serving.router, kserve.router):
+    app.state.studio = studio
+    for router in (guessing.router, tf_serving.router, kserve.router, studio_routes):
         app.include_router(router)
     _add_own_pages(app)
     _add_errors(app)
-    return Guard(app, options, metrics)
+    return Guard(app, options, metrics), jobs
 
 
 def _add_own_pages(app):
@@ -54,7 +65,11 @@ def _add_own_pages(app):
 
     @app.get("/", include_in_schema=False)
     async def page():
-        return RedirectResponse("docs")
+        return page_file("index.html")
+
+    @app.get("/static/{name}", include_in_schema=False)
+    async def static(name: str):
+        return page_file(name)
 
     @app.get("/health", tags=["server"])
     async def health():
@@ -110,6 +125,5 @@ def _add_errors(app):
     @app.exception_handler(RetrainError)
     async def failed(_request: Request, error: RetrainError):
         text = f"{error} {error.hint}".strip()
-        if isinstance(error, BusyError | NoModelError):
-            return JSONResponse({"error": text}, 503, {"retry-after": "1"})
-        return JSONResponse({"error": text}, 422)
+        status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), 422)
+        return JSONResponse({"error": text}, status, {"retry-after": "1"} if status == 503 else None)

@@ -5,6 +5,7 @@ Pictures are not gathered into batches: LiteRT embeds 8 of them at once no faste
 
 import asyncio
 import logging
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -57,7 +58,7 @@ class Engine:
         """options: ServeOptions.  Raises RetrainError where there is a model, but a damaged one."""
         self.options, self.folder = options, options.model_dir or default_model_dir()
         self.trust = TrustOptions(options.threshold, options.reject_rate, options.coverage)
-        self.waiting, self._served = 0, None
+        self.waiting, self._served, self._loading = 0, None, threading.Lock()
         self._threads, self._limits = ThreadPoolExecutor(cores(), "guess"), one_core_each()
         self.reload()
 
@@ -75,12 +76,13 @@ class Engine:
 
     def reload(self):
         """Load the model where it is another one than that served.  Raises RetrainError; the old one then stays."""
-        stamp = identity(self.folder)
-        if stamp is None or (self._served and self._served.stamp == stamp):
-            return
-        served = Served(load_model(self.folder), self.version + 1, stamp)
-        served.classifier(self.trust)
-        self._served = served
+        with self._loading:
+            stamp = identity(self.folder)
+            if stamp is None or (self._served and self._served.stamp == stamp):
+                return
+            served = Served(load_model(self.folder), self.version + 1, stamp)
+            served.classifier(self.trust)
+            self._served = served
 
     async def watch(self):
         """Reload whenever the folder changes, for ever."""

@@ -17,7 +17,8 @@ LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 MAX_HEADER_BYTES = 32_000
 REMEMBERED = 10_000  # addresses whose rate is known
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-OPEN = re.compile(r"/|/health|/v2/health/(live|ready)|/(docs|static)(/[a-z.-]+)?|/openapi\.json")  # hold no secrets
+# What holds no secrets, or has one of its own.
+OPEN = re.compile(r"/|/health|/v2/health/(live|ready)|/(docs|static)(/[a-z.-]+)?|/openapi\.json|/studio/report/[^/]+")
 HEADERS = [
     (b"content-security-policy", b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
      b"img-src 'self' data: blob:; media-src 'self' blob:; base-uri 'none'; form-action 'none'; "
@@ -68,7 +69,10 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *HEADERS, (b"x-request-id", number.encode())]
+                own = message.get("headers", [])
+                named = {name for name, _ in own}
+                missing = [(name, value) for name, value in HEADERS if name not in named]
+                message["headers"] = [*own, *missing, (b"x-request-id", number.encode())]
             await send(message)
 
         try:

@@ -91,7 +91,7 @@ async def _pictures(request, options):
     """[(name, bytes)] of a request.  Raises HTTPException."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == FORM:
-        pictures = await _of_form(request, options)
+        pictures = await form_pictures(request, options)
     elif kind == JSON:
         pictures = _of_json(await request.body(), options)
     elif kind.startswith("image/") or kind == "application/octet-stream":
@@ -105,7 +105,8 @@ async def _pictures(request, options):
     return pictures
 
 
-async def _of_form(request, options):
+async def form_pictures(request, options):
+    """[(name, bytes)] of the files in a form's field `file`.  Raises HTTPException."""
     # Kept in memory, whose use the guard limits.
     parser = MultiPartParser(request.headers, request.stream(), max_files=options.max_images + 1, max_fields=16)
     parser.spool_max_size = options.max_bytes

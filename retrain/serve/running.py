@@ -9,6 +9,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from retrain.errors import RetrainError
 from retrain.serve.app import create_app
 from retrain.serve.guard import LOOPBACK, MAX_HEADER_BYTES, JSONFormatter
+from retrain.serve.jobs import END
 
 SILENT_S = 10  # a connection on which no whole request arrives
 STOPPING_S = 10  # for requests under way
@@ -37,18 +38,23 @@ def make_server(options, tell):
             f"{options.host} can be reached from other machines, and there is no token.",
             "Name one: --token or RETRAIN_TOKEN. --insecure lets everybody in.",
         )
+    app, jobs = create_app(options)
     config = uvicorn.Config(
-        create_app(options), options.host, options.port, http=_Patient, ws="none", log_config=None, access_log=False,
+        app, options.host, options.port, http=_Patient, ws="none", log_config=None, access_log=False,
         server_header=False, limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=STOPPING_S,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )  # fmt: skip
-    return _Server(config, tell)
+    return _Server(config, tell, jobs)
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config, tell):
+    def __init__(self, config, tell, jobs):
         super().__init__(config)
-        self._tell = tell
+        self._tell, self._jobs = tell, jobs
+
+    async def shutdown(self, sockets=None):
+        self._jobs.tell(END)  # else it would wait for those who listen to events
+        await super().shutdown(sockets)
 
     async def startup(self, sockets=None):
         try:
