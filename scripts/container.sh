@@ -193,8 +193,9 @@ add_mounts() {
     guess-* | imagenet-* | sort-* | explain-* | report-* | crawl-*) ;;
     odd-*) ! asks_network odd || learns ;;
     learn-*) learns ;;
-    train- | export- | clean-*) adds_to "$files" ;;
+    train- | export- | clean-* | serve-) adds_to "$files" ;;
     train-* | export-* | evaluate-?*) beside_model ;;
+    serve-*) adds_to "$files" && beside_model ;;
     *) writes "$files" ;;
   esac
   case $command in

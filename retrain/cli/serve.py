@@ -29,9 +29,9 @@ from retrain.options import ServeOptions
 def command(**options):
     """Open Studio, and serve the model over HTTP, until Ctrl-C.
 
-    The page at the address that it prints is Studio: add classes and pictures, train, try, correct, sort and export. Other
-    programs POST pictures to /guess, or ask as one asks TensorFlow Serving (/v1) or KServe (/v2); /docs has all of it. A
-    model trained meanwhile takes the old one's place by itself.
+    The page at the address that it prints is Studio: add classes and pictures, train, try, correct, sort and export.
+    Other programs POST pictures to /guess, or ask as one asks TensorFlow Serving (/v1) or KServe (/v2); /docs has all
+    of it. A model trained meanwhile takes the old one's place by itself.
 
     \b
     retrain serve

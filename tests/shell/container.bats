@@ -673,7 +673,7 @@ $model"; do
   has '--publish 127.0.0.1:8080:8080'
   has '--env RETRAIN_TOKEN'
   [ "$(tr '\0' ' ' <"$RECORD")" = 'serve --name flowers --host 0.0.0.0 ' ]
-  mounted "ro $here/tf_files"
+  mounted "rw $here/tf_files"
   first=$(cat "$RECORD.token")
   [[ $first =~ ^[0-9a-f]{32}$ ]]
   run ! has "$first"
@@ -682,4 +682,7 @@ $model"; do
   [ "$(cat "$RECORD.token")" != "$first" ]
   RETRAIN_TOKEN=sesame "$project/serve.sh"
   [ "$(cat "$RECORD.token")" = sesame ]
+  mkdir photos
+  retrain serve --data photos --allow holiday --model-dir models/flowers
+  mounted "rw $here/tf_files" "rw $here/models" "rw $here/photos" "rw $here/holiday"
 }
