@@ -36,7 +36,7 @@ def told(listen):
 def track(items, description, total):
     """Yield the items; where progress is shown, with a bar, rate and time left, or one closing line off a terminal."""
     if _listener:
-        yield from _told(items, description, total)
+        yield from _told(_listener, items, description, total)
     elif not _shown or total < SHORT:
         yield from items
     elif sys.stderr.isatty() or os.environ.get("TTY_INTERACTIVE") == "1":  # rich knows that variable too
@@ -50,12 +50,10 @@ def track(items, description, total):
         print(f"{description}: {count} in {seconds:.1f} s ({count / max(seconds, 1e-9):.0f}/s)", file=sys.stderr)
 
 
-def _told(items, description, total):
-    listen, done = _listener, 0
-    listen(description, done, total)
-    for item in items:
+def _told(listen, items, description, total):
+    listen(description, 0, total)
+    for done, item in enumerate(items, start=1):
         yield item
-        done += 1
         listen(description, done, total)
 
 

@@ -67,3 +67,18 @@ def test_an_error_ends_the_showing():
     with pytest.raises(ZeroDivisionError), progress.shown():
         list(track((1 / 0 for _ in range(50)), "Counting", 50))
     assert not progress._shown
+
+
+def test_listener_hears_each_item_and_may_end_the_work():
+    heard = []
+    with progress.told(lambda *told: heard.append(told)):
+        assert list(progress.track("ab", "Reading", 2)) == ["a", "b"]
+    list(progress.track("ab", "Unheard", 2))
+    assert heard == [("Reading", 0, 2), ("Reading", 1, 2), ("Reading", 2, 2)]
+
+    def stop(_description, done, _total):
+        if done:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError), progress.told(stop):
+        list(progress.track("abc", "Reading", 3))
