@@ -50,8 +50,8 @@ function makeCard(id) {
   const node = make(
     "li", { className: "card", tabIndex: -1 },
     make("div", { className: "head" }, heading, count), cover, empty,
-    make("div", { className: "row" }, make("span", { className: "small soft", textContent: words.add }), buttons.files, buttons.folder, buttons.webcam),
-    make("div", { className: "row" }, buttons.rename, buttons.remove),
+    make("div", { className: "row" }, buttons.files, buttons.folder, buttons.webcam),
+    make("div", { className: "row quiet" }, buttons.rename, buttons.remove),
   );
   takeDrops(node, take);
 

@@ -56,6 +56,7 @@ async function guessOf(file) {
 
 function makeStill(file) {
   const image = make("img", { alt: words.picture(file.name), src: URL.createObjectURL(file) });
+  image.addEventListener("load", () => URL.revokeObjectURL(image.src));
   image.addEventListener("error", () => image.closest("figure").remove()); // of a kind that the browser does not know
   return image;
 }
@@ -76,6 +77,8 @@ function makeCard(name, picture, file) {
   );
   title.textContent = words.working(name);
   correction.hidden = true;
+  const fill = () => fillSelect(select, state.classes.map((it) => [it.id, it.name]), 1);
+  select.addEventListener("focus", fill); // there may be others by then
 
   function show({ label, confidence, scores, unknown, heat_map }) {
     title.replaceChildren(unknown ? words.unknown : bdi(label));
@@ -88,7 +91,7 @@ function makeCard(name, picture, file) {
     if (heat_map) heat.src = heat_map;
     heat.alt = heatText.textContent = words.heat(label);
     correction.hidden = false;
-    fillSelect(select, state.classes.map((it) => [it.id, it.name]), 1);
+    fill();
   }
 
   async function correct() {

@@ -17,6 +17,7 @@ let isOld = false;
 /** Show the state now and whenever it changes. */
 export function onChange(view) {
   views.push(view);
+  view(state);
 }
 
 export const nameOf = (id) => state.classes.find((it) => it.id === id)?.name ?? "";

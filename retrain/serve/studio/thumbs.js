@@ -3,7 +3,7 @@
 import { get, sleep } from "./api.js";
 
 const KEPT = 600;
-const AT_ONCE = 6;
+const AT_ONCE = 4;
 const NEAR = "300px";
 const kept = new Map(); // path → blob: address, the oldest first
 const queue = [];

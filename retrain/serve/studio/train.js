@@ -37,7 +37,7 @@ export function showTraining() {
     const now = JSON.stringify([model, result]);
     if (now === shown) return;
     shown = now;
-    measured.replaceChildren(...(model ? describe(model) : [make("p", { className: "soft", textContent: words.untrained })]));
+    measured.replaceChildren(...(model ? describe(model) : []));
   });
 }
 

@@ -5,19 +5,18 @@ import { $, fail, make, say } from "./dom.js";
 import { refresh, state } from "./store.js";
 import { texts } from "./texts.js";
 
-const BATCH = 16; // files, for progress to be seen
-const BATCH_BYTES = 16e6;
+const BATCH_BYTES = 32e6; // for progress to be seen; what comes in one batch is undone as one
 const AROUND = 1_000; // bytes of a form around each file
 const PAUSE = 2_000; // ms before the next try
 const LISTED = 20;
 const queue = []; // {id, name, file}
 let counts = null;
-let largest = BATCH; // files a request
+let largest = Infinity; // files a request
 
 /** Add pictures to a class.  files: [{file}].  others: how many were no pictures. */
 export function upload(id, name, files, others = 0) {
   const isIdle = !counts;
-  counts ??= { total: 0, done: 0, added: new Map(), known: 0, refused: [] };
+  counts ??= { total: 0, done: 0, added: new Map(), batches: 0, known: 0, refused: [] };
   counts.total += files.length;
   if (others) counts.refused.push(`${others} × ${texts.upload.noPicture}`);
   for (const { file } of files) {
@@ -53,6 +52,7 @@ async function work() {
     try {
       const answer = await send(batch[0].id, batch.map(({ file }) => file));
       counts.done += batch.length;
+      counts.batches += 1;
       counts.known += answer.known.length;
       counts.added.set(batch[0].name, (counts.added.get(batch[0].name) ?? 0) + answer.added.length);
       for (const { name, reason } of answer.refused) counts.refused.push(texts.upload.reason(name, reason));
@@ -102,10 +102,10 @@ function refuse(file, reason) {
   counts.refused.push(texts.upload.reason(file.name, reason));
 }
 
-function tellEnd({ added, known, refused }) {
+function tellEnd({ added, batches, known, refused }) {
   const sentences = [...added].filter(([, count]) => count).map(([name, count]) => texts.upload.done(count, name));
   if (known) sentences.push(texts.upload.known(known));
-  if (sentences.length) say(sentences.join(" "), { undo: added.size > 0 });
+  if (sentences.length) say(sentences.join(" "), { undo: batches === 1 && !known });
   if (!refused.length) return;
   const lines = refused.slice(0, LISTED);
   if (refused.length > LISTED) lines.push(texts.upload.more(refused.length - LISTED));

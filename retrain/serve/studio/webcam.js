@@ -25,19 +25,21 @@ export async function openWebcam({ id, name }) {
     strip.prepend(image);
     strip.children[SHOWN]?.remove();
     count.textContent = texts.webcam.taken((taken += 1));
-    upload(id, name, [{ file }]);
+    return { file };
   }
 
   async function hold() {
     const mine = (press += 1);
+    const files = [];
     try {
       do {
-        await take();
+        files.push(await take());
         await sleep(PAUSE);
       } while (press === mine);
     } catch (error) {
       fail(error);
     }
+    upload(id, name, files);
   }
 
   const release = () => (press += 1);
