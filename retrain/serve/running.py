@@ -57,7 +57,10 @@ class _Server(uvicorn.Server):
             await super().startup(sockets)
         except SystemExit as error:  # what uvicorn knows instead of an exception
             where = f"{self.config.host}:{self.config.port}"
-            raise RetrainError(f"{where} cannot be served.", "Another program may be there: --port N.") from error
+            raise RetrainError(
+                f"{where} cannot be served.",
+                "Another program may be there (--port N), or that is no address of this machine.",
+            ) from error
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._tell(f"http://{f'[{host}]' if ':' in host else host}:{port}/")

@@ -83,7 +83,7 @@ def test_port_that_is_taken_is_a_clear_error(run):
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
     assert "cannot be served" in errors
-    assert "Hint: Another program may be there: --port N." in errors
+    assert "Hint: Another program may be there (--port N)" in errors
     assert "Traceback" not in errors
 
 
