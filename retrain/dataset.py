@@ -185,7 +185,8 @@ def find_dataset(folder, only=()):
 
 def class_folders(folder):
     """Names of the class folders in a folder; none where it is not there."""
-    return [] if not _is_folder(Path(folder)) else list(_class_folders(Path(folder), ()))
+    folder = Path(folder)
+    return [name for name in _folders_in(folder) if not is_own(folder / name)] if _is_folder(folder) else []
 
 
 def find_parts(folder):

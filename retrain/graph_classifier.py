@@ -16,8 +16,8 @@ class GraphClassifier(Guesser):
     """A graph of the original programs, ready to guess.  Its confidences are the graph's own, not calibrated."""
 
     def __init__(self, graph, labels, threshold=0.0):
-        """graph: a OriginalGraph.  labels: as in the file.  threshold: below this confidence a picture is unknown."""
-        self.graph, self.labels, self.threshold = graph, _told_apart(labels), threshold
+        """graph: an OriginalGraph.  labels: as in the file.  threshold: below this confidence a picture is unknown."""
+        self.graph, self.labels, self.threshold = graph, told_apart(labels), threshold
         outputs = len(graph.run(Image.new("RGB", (299, 299), "gray")))
         if outputs != len(labels):
             raise RetrainError(
@@ -54,12 +54,13 @@ def read_labels(path):
 
 
 def labels_beside(graph):
-    """Path of the labels that belong to a graph: `retrained_labels.txt` beside `retrained_graph.pb`."""
+    """Path of a graph's labels: `retrained_labels.txt` beside `retrained_graph.pb`, else `labels.txt`."""
     graph = Path(graph)
     labels = graph.with_name(graph.stem.replace("graph", "labels") + ".txt")
-    if not labels.is_file():
-        raise RetrainError(f"there is no labels file {labels}.", "--labels names the one that belongs to the graph.")
-    return labels
+    for path in (labels, graph.with_name("labels.txt")):  # which lies beside the graph of an export
+        if path.is_file():
+            return path
+    raise RetrainError(f"there is no labels file {labels}.", "--labels names the one that belongs to the graph.")
 
 
 def _read(path, what):
@@ -71,11 +72,12 @@ def _read(path, what):
     return content
 
 
-def _told_apart(labels):
-    """Labels with a number behind those that were there before, such as `c` of C++ and of C#."""
-    told, seen = [], set()
+def told_apart(labels):
+    """Labels with their line's number behind those that were there before, such as `c` of C++ and of C#."""
+    told = {}  # in order
     for number, label in enumerate(labels, 1):
-        name = label if label and label not in seen else f"{label} ({number})".strip()
-        seen.add(name)
-        told.append(name)
-    return told
+        name = label
+        while not name or name in told:
+            name = f"{name} ({number})".strip()
+        told[name] = number
+    return list(told)

@@ -133,6 +133,7 @@ class ServeOptions(TrustOptions):
     token: str | None = None  # that each request must bring
     insecure: bool = False  # without a token on other addresses than this machine's own
     max_bytes: int = 64_000_000  # 64 MB a request
+    max_bytes_together: int = 256_000_000  # of all requests under way, whose answers take as much again
     max_images: int = 64  # a request
     max_waiting: int = 256  # pictures, of all requests
     timeout_s: float = 30.0  # for a request to arrive

@@ -97,9 +97,11 @@ def main():
     except RetrainError as error:
         if "--debug" in sys.argv:
             raise
-        click.echo(f"Error: {error}", err=True)
+        from retrain.cli.shared import plain  # which imports this module
+
+        click.echo(f"Error: {plain(str(error))}", err=True)
         if error.hint:
-            click.echo(f"Hint: {re.sub('^retrain(?= )', lambda _: program(), error.hint)}", err=True)
+            click.echo(f"Hint: {plain(re.sub('^retrain(?= )', lambda _: program(), error.hint))}", err=True)
         code = error.exit_code
     except OSError as error:  # what no command foresaw, such as a full disk behind stdout
         if "--debug" in sys.argv:

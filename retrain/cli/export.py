@@ -86,6 +86,8 @@ def _print_model(told):
         click.echo(f"{told['format']}: head fitted to float32 on {head['pictures']} pictures.")
     elif head["why"]:
         click.echo(f"{told['format']}: the model's own head, for {head['why']}.")
+    elif told["differences"]:
+        click.echo(f"{told['format']}: the model's own head.")
     for what, each in told["differences"].items():
         click.echo(
             f"  {COMPARED[what]}: largest difference {each['max']:.1e}, median {each['median']:.1e}, "

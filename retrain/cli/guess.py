@@ -107,6 +107,6 @@ def _print(guess, top, named):
     elif guess.unknown:
         click.echo("unknown; nearest:")
     elif len(guess.candidates or ()) > 1:
-        click.echo(f"ambiguous: {', '.join(guess.candidates)}")
+        click.echo(f"ambiguous: {plain(', '.join(guess.candidates))}")
     for label, confidence in list(guess.scores.items())[:top]:
-        click.echo(f"{label} (score = {confidence:.5f})")
+        click.echo(f"{plain(label)} (score = {confidence:.5f})")

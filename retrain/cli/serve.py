@@ -1,6 +1,7 @@
 """retrain serve"""
 
 import importlib.util
+import os
 from urllib.parse import quote
 
 import click
@@ -10,13 +11,20 @@ from retrain.errors import RetrainError
 from retrain.options import ServeOptions
 
 
+def _strip(_context, _option, token):
+    """Without blanks around it, which no header can bring."""
+    return token and token.strip()
+
+
 @click.command("serve")
 @click.option("--host", default=ServeOptions.host, show_default=True, help="Address to listen on.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=ServeOptions.port, show_default=True, help="0: any that is free."
 )
 @click.option("--name", default=ServeOptions.name, show_default=True, help="Of the model, in TF Serving and KServe.")
-@click.option("--token", envvar="RETRAIN_TOKEN", help="Each request must bring it.  [default: $RETRAIN_TOKEN]")
+@click.option(
+    "--token", envvar="RETRAIN_TOKEN", callback=_strip, help="Each request must bring it.  [default: $RETRAIN_TOKEN]"
+)
 @click.option("--insecure", is_flag=True, help="Listen on other addresses without a token.")
 @click.option(
     "--data", metavar="FOLDER", help="The class folders that Studio shows.  [default: $TF_FILES/data, or tf_files/data]"
@@ -53,4 +61,5 @@ def _told(address, token):
     for everywhere, here in (("//0.0.0.0:", "//127.0.0.1:"), ("//[::]:", "//[::1]:")):
         address = address.replace(everywhere, here)
     # After the # it stays in the browser.
-    return f"Serving {address}{f'#token={quote(token)}' if token else ''}  (Ctrl-C stops)"
+    secret = f"#token={quote(os.fsencode(token))}" if token else ""
+    return f"Serving {address}{secret}  (Ctrl-C stops)"

@@ -8,6 +8,8 @@ import click
 from retrain.cli import FILES_FAILED
 from retrain.options import BALANCES, SPLITS, DataOptions, TrustOptions
 
+# Joiners, which scripts and emoji are written with, and bytes of names that are not UTF-8.
+KEPT = {"\u200c", "\u200d", *map(chr, range(0xDC80, 0xDD00))}
 NAMED = 10  # skipped files named on a terminal
 
 MODEL_DIR = click.option(
@@ -160,7 +162,7 @@ def print_json(value):
 
 def plain(name):
     """A name or sentence that stays on its line and gives the terminal no orders."""
-    return "".join(letter if letter.isprintable() or "\udc80" <= letter <= "\udcff" else "?" for letter in name)
+    return "".join(letter if letter.isprintable() or letter in KEPT else "?" for letter in name)
 
 
 def percent(share):

@@ -33,7 +33,9 @@ def main(program, argv=None):
     logging.getLogger("retrain").setLevel(logging.INFO)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # file names leave as they came
-    module, function = PROGRAMS[Path(program).name]
+    # A link to a program may have any name.
+    name = Path(program).name if Path(program).name in PROGRAMS else Path(os.path.realpath(program)).name
+    module, function = PROGRAMS[name]
     try:
         run = getattr(importlib.import_module(f"retrain.compat.{module}"), function)
         code = run(sys.argv[1:] if argv is None else argv)
@@ -48,7 +50,7 @@ def main(program, argv=None):
             print(f"Hint: {error.hint}", file=sys.stderr)
         return error.exit_code
     except OSError as error:  # what nobody foresaw, such as a full disk
-        print(f"Error: {error}.", file=sys.stderr)
+        print(f"Error: {error}.\nHint: Check the paths, and whether the disk is full.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)

@@ -171,6 +171,9 @@ def _prepare_places(options):
         if path.is_dir():
             raise RetrainError(f"{path} is a folder.", "Name a file.")
         path.parent.mkdir(parents=True, exist_ok=True)
+    for path in (Path(options.bottleneck_dir), Path(options.summaries_dir)):
+        if path.exists() and not path.is_dir():
+            raise RetrainError(f"{path} is no folder.", "Name a folder.")
     if options.saved_model_dir:
         require_new_folder(Path(options.saved_model_dir))
     model_dir = Path(options.output_graph).parent / "model"

@@ -9,6 +9,7 @@ from PIL import Image
 
 from retrain.classifier import Classifier
 from retrain.errors import RetrainError
+from retrain.exports.refitting import spread
 from retrain.head import normalize
 from retrain.images import ImageError, decode, read, to_input
 from retrain.options import SampleOptions
@@ -20,14 +21,15 @@ LOOSE_BOUND = 0.05  # of its mean over the pictures, where precision or decoder 
 
 
 def sample(paths):
-    """At most PICTURES of these, spread evenly, as upright JPEGs; drawn ones where none can be read."""
-    chosen = paths[:: max(1, len(paths) // PICTURES)][:PICTURES]
-    found = list(filter(None, map(_as_jpeg, chosen)))
-    if found:
-        return found
+    """At most PICTURES of these, spread evenly, as upright JPEGs; none where none can be read."""
+    return list(filter(None, map(_as_jpeg, spread(paths, PICTURES))))
+
+
+def draw():
+    """PICTURES drawn ones, as JPEGs."""
     with tempfile.TemporaryDirectory() as folder:
         draw_sample(Path(folder) / "drawn", SampleOptions(per_class=4))
-        return [_as_jpeg(path) for path in sorted(Path(folder).rglob("*.jpg"))[:PICTURES]]
+        return [_as_jpeg(path) for path in spread(sorted(Path(folder).rglob("*.jpg")), PICTURES)]
 
 
 def squares(jpegs, described):

@@ -1,10 +1,12 @@
 """What an export says of itself, beside the file and, where it has a place for it, inside."""
 
 import json
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
 import retrain
+from retrain.graph_classifier import told_apart
 from retrain.model import Model
 
 
@@ -24,7 +26,7 @@ class Subject:
 
 def describe(model):
     """What whoever runs an exported Model has to know, for JSON."""
-    labels = [_line(name) for name in model.classes]
+    labels = told_apart(_line(name) for name in model.classes)
     side, spec = max(backbone.spec.image_size for backbone in model.backbones), model.backbones[0].spec
     described = {
         "made_by": f"retrain {retrain.__version__}",
@@ -47,8 +49,9 @@ def describe(model):
 
 
 def _line(name):
-    """A class's name as a line of UTF-8: names of folders may be anything."""
-    return " ".join(name.encode("utf-8", "replace").decode().splitlines())
+    """A class's name as a line of UTF-8 that gives terminals no orders: names of folders may be anything."""
+    line = " ".join(name.encode("utf-8", "replace").decode().splitlines())
+    return "".join("?" if unicodedata.category(letter) == "Cc" else letter for letter in line)
 
 
 def as_text(described):

@@ -2,6 +2,7 @@
 
 FILE = "model.keras"
 
+NEEDS = "`pip install keras tensorflow pillow`"
 HOW = """\
 It takes squares float32 (N, $side, $side, 3) of 0-255, and gives probabilities (N, $classes) in the order of
 `labels.txt`.

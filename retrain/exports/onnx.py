@@ -6,6 +6,7 @@ from retrain.errors import RetrainError
 
 FILE = "model.onnx"
 
+NEEDS = "`pip install onnxruntime numpy pillow`"
 HOW = """\
 It takes squares, `pixels` float32 (N, $side, $side, 3) of 0-255, and gives `probabilities` (N, $classes) in the order
 of `labels.txt`. The file's metadata hold labels and preprocessing, too.

@@ -12,6 +12,7 @@ FILE = "retrained_graph.pb"
 FINAL = "final_result"
 MARK = b"\x0a\x07retrain\x12\x05Const"  # the node that `retrain.tf.retrained_graph` describes the model in
 
+NEEDS = "`pip install tensorflow`"
 HOW = """\
 `final_result:0` gives the probabilities, in the order of `labels.txt`. Feed one of these:
 

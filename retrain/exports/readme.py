@@ -17,6 +17,8 @@ Fed with a picture's bytes it does all this itself but for the turning: **EXIF i
 pictures upright before, as `ImageOps.exif_transpose` of Pillow does."""
 SEVERAL = """\
 A picture may have several labels: those count whose probability is at least their threshold in `metadata.json`."""
+UNKNOWN = """\
+It knows its labels and nothing else: `retrain guess` tells a picture of something unknown, this does not."""
 PAGE = """\
 # An image classifier: $name
 
@@ -26,7 +28,7 @@ $how
 ```python
 $code```
 
-`run.py` is the text above. Run it so, in this folder: `python run.py picture.jpg`.
+`run.py` is the text above, and needs $needs. Run it so, in this folder: `python run.py picture.jpg`.
 
 ## What it is given
 
@@ -52,17 +54,20 @@ def render(subject, module, name, told):
     words |= {"show": SHOW, "square": Template(SQUARE).substitute(words)}
     code, how = Template(module.CODE).substitute(words), Template(module.HOW).substitute(words)
     page = Template(PAGE).substitute(
-        words, how=how, code=code, preprocessing=_preprocessing(described, hasattr(module, "run_bytes")),
+        words, how=how, code=code, needs=module.NEEDS, preprocessing=_preprocessing(subject, module),
         nearness=_nearness(told), head=_head(told["head"]), networks=_networks(subject.model),
     )  # fmt: skip
     return page, code
 
 
-def _preprocessing(described, decodes):
+def _preprocessing(subject, module):
+    described = subject.described
     steps = described["preprocessing"]
     text = f"{steps['orientation']}, take {steps['crop']}, resize it {steps['resize']}: {steps['pixels']}."
     text = f"{text[0].upper()}{text[1:]} The probabilities are calibrated: a temperature is in the head."
-    if decodes:
+    if subject.model.detector and hasattr(module, "run"):
+        text += f"\n\n{UNKNOWN}"
+    if hasattr(module, "run_bytes"):
         text += f"\n\n{EXIF}"
     return f"{text}\n\n{SEVERAL}" if described["several_labels"] else text
 
@@ -89,6 +94,5 @@ def _head(head):
 
 
 def _networks(model):
-    return ", ".join(
-        f"{backbone.spec.name} ({backbone.spec.licence}, {backbone.spec.paper})" for backbone in model.backbones
-    )
+    specs = [backbone.spec for backbone in model.backbones]
+    return ", ".join(f"{spec.name} ({', '.join(dict.fromkeys([spec.licence, spec.paper]))})" for spec in specs)

@@ -18,7 +18,7 @@ STIFFNESS = 0.1  # how little the weights may move; chosen by agreement with the
 
 def find_pictures(model, model_dir, data=None):
     """Paths of pictures in `data`, else of those that a Model has learned, where they were seen last."""
-    if data is not None:
+    if data:
         return list(walk(require_folder(data)))
     with Store(_store(model_dir)) as store:
         known = store.files()
@@ -31,14 +31,24 @@ def in_float(model, model_dir, pictures):
     floated = replace(model, backbones=backbones)
     if all(now is before for now, before in zip(backbones, model.backbones, strict=True)):
         return floated, _told(0, "it was trained on these networks")
-    paths = pictures[:: max(1, len(pictures) // MOST)][:MOST]
     with Store(_store(model_dir)) as store:
-        embedded = embed_files(paths, [*model.backbones, *backbones], store)
+        embedded = embed_files(spread(pictures, MOST), [*model.backbones, *backbones], store)
     if len(embedded.kept) < FEWEST:
-        return floated, _told(0, "its pictures are not found; --data FOLDER names others")
+        return floated, _told(0, _too_few(len(embedded.kept)))
     count = len(backbones)
     before, now = normalize(embedded.embeddings[:count]), normalize(embedded.embeddings[count:])
     return replace(floated, head=_refit(model.head, before, now)), _told(len(embedded.kept))
+
+
+def spread(items, most):
+    """At most so many items of a list, as far from one another as can be: one beside another are of one class."""
+    count = min(len(items), most)
+    return [items[number * len(items) // count] for number in range(count)]
+
+
+def _too_few(found):
+    what = f"only {found} pictures are found, and it takes {FEWEST}" if found else "its pictures are not found"
+    return f"{what}; --data FOLDER names others"
 
 
 def _told(pictures, why=None):

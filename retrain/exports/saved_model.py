@@ -4,6 +4,7 @@ from retrain.exports.metadata import LABELS
 
 PLACE = "models/retrain/1"
 
+NEEDS = "`pip install tensorflow`"
 HOW = """\
 Two signatures: `serving_default` takes the bytes of picture files, `image_bytes` string (N,), JPEG or PNG;
 `pixels` takes squares, `pixels` float32 (N, $side, $side, 3) of 0-255. Both give `probabilities` float32 (N, $classes)

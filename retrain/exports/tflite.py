@@ -7,6 +7,7 @@ from retrain.exports.metadata import metadata, pack
 
 FILE = "model.tflite"
 
+NEEDS = "`pip install ai-edge-litert numpy pillow`"
 HOW = """\
 It takes one square float32 (1, $side, $side, 3) of 0-255, and gives probabilities (1, $classes) in the order of
 `labels.txt`. Labels and normalization are inside as LiteRT metadata, for Android Studio and for MediaPipe's

@@ -7,6 +7,7 @@ import numpy as np
 from retrain.backbones import Backbone
 from retrain.exports import tflite
 
+NEEDS = tflite.NEEDS
 HOW = tflite.HOW.replace("float32 (1,", "uint8 (1,")
 CODE = tflite.CODE.replace("np.float32", "np.uint8")
 

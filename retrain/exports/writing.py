@@ -36,7 +36,7 @@ def export(formats, options=ExportOptions()):  # noqa: B008 - frozen
     for name in formats:
         _require_ours(out / name)
     pictures = find_pictures(trained, model_dir, options.data)
-    jpegs = checking.sample(pictures)
+    sample = _sample(pictures, options.data)
     own = trained, {"refitted": False, "why": None}
     floated = in_float(trained, model_dir, pictures) if any(FORMATS[name].in_float for name in formats) else own
     results = []
@@ -45,16 +45,27 @@ def export(formats, options=ExportOptions()):  # noqa: B008 - frozen
         model, head = floated if FORMATS[name].in_float else own
         described = describe(model) | {"format": name, "head": head}
         subject = Subject(model, model_dir, described)
-        result = _export(name, subject, trained, out / name, (jpegs, "of its own" if pictures else "drawn"))
+        result = _export(name, subject, trained, out / name, sample)
+        if name == "pb" and not options.out:
+            _put_beside_model((out / name / pb.FILE).read_bytes(), model_dir)
         results.append(result | {"seconds": round(time.perf_counter() - start, 3)})
-    if "pb" in formats and options.out is None:
-        _put_beside_model((out / "pb" / pb.FILE).read_bytes(), model_dir)
     return results
 
 
+def _sample(pictures, data):
+    """Pictures as JPEGs, and what they are.  Raises RetrainError where those of `data` cannot be read."""
+    jpegs = checking.sample(pictures)
+    if data and not jpegs:
+        raise RetrainError(f"there are no pictures in {data}.", "Name a folder of pictures, or leave --data out.")
+    if not jpegs:
+        jpegs = checking.draw()
+        return jpegs, f"{len(jpegs)} drawn pictures"
+    return jpegs, f"{len(jpegs)} {'pictures that --data named' if data else 'of its own pictures'}"
+
+
 def _export(name, subject, trained, folder, sample):
-    """Write one format, compare it, and put it in its place.  sample: pictures as JPEGs, and whose they are."""
-    module, (jpegs, whose) = load_format(name), sample
+    """Write one format, compare it, and put it in its place.  sample: see `_sample`."""
+    module, (jpegs, called) = load_format(name), sample
     scratch = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +76,7 @@ def _export(name, subject, trained, folder, sample):
         told = {"format": name, "folder": str(folder), "head": subject.described["head"], "checked_on": None}
         told["differences"] = _compare(name, module, subject, trained, jpegs, new) if FORMATS[name].is_run else {}
         if told["differences"]:
-            told["checked_on"] = f"{len(jpegs)} {whose} pictures"
+            told["checked_on"] = called
         (new / LABELS).write_text(subject.labels, "utf-8")
         for file, text in zip((README, PROGRAM), render(subject, module, name, told), strict=True):
             (new / file).write_text(text, "utf-8")
@@ -117,7 +128,7 @@ def _require_ours(folder):
         written = json.loads((folder / METADATA).read_bytes())["files"]
         if _files(folder) == written:
             return
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     raise RetrainError(
         f"{folder} is there already, and not as an export has left it.", "Name another place: --out FOLDER."
@@ -125,15 +136,21 @@ def _require_ours(folder):
 
 
 def _files(folder):
-    """{path: sha256} of the files of an export but METADATA, which names them."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / METADATA]
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    """{path: sha256} of what is in an export but METADATA, which names it; None for what is no file, such as a link."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir()]
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in paths if path != folder / METADATA}
+
+
+def _sha256(path):
+    if path.is_symlink() or not path.is_file():
+        return None
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _put_beside_model(content, model_dir):
     """The frozen graph where the programs of old look for it, beside `retrained_labels.txt`."""
     path = store_path(model_dir).with_name(pb.FILE)
-    if path.exists() and pb.MARK not in path.read_bytes():
+    if path.exists() and not (path.is_file() and pb.MARK in path.read_bytes()):
         log.warning("%s is another program's: left as it is.", path)
         return
     pb.put(content, path)

@@ -9,6 +9,7 @@ from retrain.model import MANIFEST, files_of, load_manifest, load_model
 FILE = "model.zip"
 BEGINNING_OF_TIME = 1980, 1, 1, 0, 0, 0  # as far as zip knows
 
+NEEDS = "retrain"
 HOW = """\
 It holds the model folder. Unpack it, and name the folder wherever retrain runs:
 

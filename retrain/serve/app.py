@@ -24,6 +24,7 @@ from retrain.serve.workshop import Studio
 
 STATUS = {BusyError: 503, NoModelError: 503, MissingError: 404, TakenError: 409, OccupiedError: 409}
 STOPPING_S = 5  # for work that goes on
+MAX_ERROR = 1000  # characters: errors repeat what was sent
 DOCS_FILES = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript", "favicon.png": "image/png"}
 DOCS_SCRIPT = 'SwaggerUIBundle({url: "../openapi.json", dom_id: "#page", deepLinking: true})'
 DOCS_PAGE = """<!doctype html>
@@ -113,7 +114,7 @@ def _add_errors(app):
 
     @app.exception_handler(HTTPException)
     async def refused(_request: Request, error: HTTPException):
-        return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+        return JSONResponse({"error": str(error.detail)[:MAX_ERROR]}, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError):

@@ -101,12 +101,13 @@ class Engine:
             if self.version != before:
                 log.info("version %d of the model is served", self.version)
 
-    async def guess(self, pictures, trust=None, explain=False):
+    async def guess(self, pictures, trust=None, explain=False, served=None):
         """(Served, [(Guess, JPEG of its heat map or None)]) of encoded pictures [(name, bytes)].
 
+        served: what the caller has looked at, for another may be served meanwhile; None: that of now.
         Raises BusyError, NoModelError, and RetrainError where the model cannot promise what trust asks for.
         """
-        served = self.served
+        served = served or self.served
         classifier = served.classifier(trust or self.trust)
         if explain:
             require_maps(served.model)

@@ -4,11 +4,11 @@ import asyncio
 import hmac
 import json
 import logging
+import os
 import re
 import time
 import uuid
 from collections import OrderedDict
-from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.exceptions import HTTPException
@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 MAX_HEADER_BYTES = 32_000
 REMEMBERED = 10_000  # addresses whose rate is known
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"}  # others are one in the metrics
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # What holds no secrets, or has one of its own.
 OPEN = re.compile(r"/|/health|/v2/health/(live|ready)|/(docs|static)(/[a-z.-]+)?|/openapi\.json|/studio/report/[^/]+")
@@ -49,8 +50,8 @@ class Guard:
     def __init__(self, app, options, metrics):
         """options: ServeOptions."""
         self.app, self.options, self.metrics = app, options, metrics
-        self._rates = _Rates(options.rate)
-        self._token = options.token and options.token.encode()
+        self._rates, self._bodies = _Rates(options.rate), _Bodies(options.max_bytes_together)
+        self._token = options.token and os.fsencode(options.token)
 
     async def __call__(self, scope, receive, send):
         if scope["type"] == "http":
@@ -62,8 +63,10 @@ class Guard:
         start, headers = time.perf_counter(), {name.lower(): value for name, value in scope["headers"]}
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         number = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        scope["state"] = scope.get("state", {}) | {"request_id": number}
-        status = 500
+        method, status = scope["method"], 500
+        scope = scope | {"state": scope.get("state", {}) | {"request_id": number}}
+        if method == "HEAD":  # as GET; its body is left out by whoever sends it
+            scope["method"] = "GET"
 
         async def answer(message):
             nonlocal status
@@ -75,26 +78,28 @@ class Guard:
                 message["headers"] = [*own, *missing, (b"x-request-id", number.encode())]
             await send(message)
 
+        body = _Limited(receive, self.options, self._bodies)
         try:
             refusal = self._refusal(scope, headers)
             if refusal:
                 await _refuse(answer, *refusal)
             else:
-                await self.app(scope, _Limited(receive, self.options), answer)
+                await self.app(scope, body, answer)
         finally:
-            self._tell(scope, number, status, time.perf_counter() - start)
+            self._bodies.held -= body.held
+            self._tell(scope, method, status, time.perf_counter() - start)
 
     def _refusal(self, scope, headers):
         """(status, error) where a request is not let in, None where it is."""
-        host = headers.get(b"host", b"").decode("latin-1")
-        origin = headers.get(b"origin", b"").decode("latin-1")
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        origin = headers.get(b"origin", b"").decode("latin-1").lower()
         wait = self._rates.wait((scope.get("client") or [""])[0])
         if wait:
             return 429, "too many requests; wait a little.", wait
         # Names that lead here without our doing: a page elsewhere has had its own name point to this machine.
         if not self._token and not self.options.insecure and _name(host) not in LOOPBACK:
             return 403, f"{host!r} is not the name of this server."
-        if origin and scope["method"] not in ("GET", "HEAD") and urlsplit(origin).netloc != host:
+        if origin and scope["method"] != "GET" and origin.partition("://")[2] != host:
             return 403, f"pages of {origin!r} may not ask this server."
         if self._token and not OPEN.fullmatch(scope["path"]) and not self._is_allowed(headers):
             return 401, "a token is needed: Authorization: Bearer TOKEN."
@@ -111,24 +116,34 @@ class Guard:
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token)
 
-    def _tell(self, scope, number, status, seconds):
+    def _tell(self, scope, method, status, seconds):
         route = getattr(scope.get("route"), "path", "none")
-        self.metrics.requests.labels(scope["method"], route, status).inc()
+        self.metrics.requests.labels(method if method in METHODS else "other", route, status).inc()
         self.metrics.seconds.labels(route).observe(seconds)
         log.info(
             "request", extra={"told": {
-                "request_id": number, "method": scope["method"], "path": scope["path"], "status": status,
+                "request_id": scope["state"]["request_id"], "method": method, "path": scope["path"], "status": status,
                 "ms": round(1000 * seconds, 1), "client": (scope.get("client") or [None])[0],
             }},
         )  # fmt: skip
 
 
+class _Bodies:
+    """The bytes that the bodies of all requests under way hold, and how many these may be."""
+
+    def __init__(self, most):
+        self.held, self._most = 0, most
+
+    def has_room(self, count):
+        return self.held + count <= self._most
+
+
 class _Limited:
     """Receives the body of a request, of so many bytes and in so many seconds."""
 
-    def __init__(self, receive, options):
-        self._receive, self._options = receive, options
-        self._left, self._deadline, self._whole = options.max_bytes, time.monotonic() + options.timeout_s, False
+    def __init__(self, receive, options, bodies):
+        self._receive, self._options, self._bodies = receive, options, bodies
+        self.held, self._deadline, self._whole = 0, time.monotonic() + options.timeout_s, False
 
     async def __call__(self):
         if self._whole:
@@ -138,9 +153,17 @@ class _Limited:
                 message = await self._receive()
         except TimeoutError:
             raise HTTPException(408, f"the request did not arrive in {self._options.timeout_s:g} s.") from None
-        self._left -= len(message.get("body", b""))
-        if self._left < 0:
+        if message["type"] == "http.disconnect":
+            raise HTTPException(499, "the client went away.")  # the status that nginx has for it
+        count = len(message.get("body", b""))
+        if self.held + count > self._options.max_bytes:
             raise HTTPException(413, _too_large(self._options), {"connection": "close"})
+        if not self._bodies.has_room(count):
+            raise HTTPException(
+                503, "the requests under way are too large together.", {"connection": "close", "retry-after": "1"}
+            )
+        self.held += count
+        self._bodies.held += count
         self._whole = not message.get("more_body", False)
         return message
 

@@ -121,7 +121,9 @@ async def form_pictures(request, options):
     files = [value for name, value in form.multi_items() if name == "file" and isinstance(value, UploadFile)]
     if len(files) > options.max_images:
         raise _too_many(options)
-    return [(file.filename or "-", await file.read()) for file in files]
+    # A charset that the client names may decode to what no JSON can hold.
+    names = [(file.filename or "-").encode(errors="replace").decode() for file in files]
+    return [(name, await file.read()) for name, file in zip(names, files, strict=True)]
 
 
 def _of_json(body, options):

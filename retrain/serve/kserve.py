@@ -8,10 +8,10 @@ import struct
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, HTTPException, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from retrain import __version__
-from retrain.serve.bodies import parse, picture_of, schema_of
+from retrain.serve.bodies import MAX_VALUES, parse, picture_of, schema_of
 from retrain.serve.tf_serving import Name, find_served, guess_all
 
 INPUT = "image"
@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v2", tags=["KServe V2"])
 
 class Tensor(BaseModel):
     name: str
-    shape: list[int]
+    shape: Annotated[list[Annotated[int, Field(ge=0, le=MAX_VALUES)]], Field(max_length=8)]
     datatype: str
     parameters: dict[str, Any] = {}
     data: list[Any] | None = None

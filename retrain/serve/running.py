@@ -12,9 +12,11 @@ from retrain.serve.guard import LOOPBACK, MAX_HEADER_BYTES, JSONFormatter
 from retrain.serve.jobs import END
 
 SILENT_S = 10  # a connection on which no whole request arrives
+UNTAKEN_S = 30  # an answer that is not read
 STOPPING_S = 10  # for requests under way
 CONNECTIONS = 512
-LOGGERS = "retrain.serve", "uvicorn.error"
+SPARE = 128  # beyond these, which are told that there are too many; all others are closed
+LOGGERS = "retrain", "uvicorn.error", "asyncio"
 
 
 def serve(options, tell):
@@ -41,7 +43,7 @@ def make_server(options, tell):
     app, jobs = create_app(options)
     config = uvicorn.Config(
         app, options.host, options.port, http=_Patient, ws="none", log_config=None, access_log=False,
-        server_header=False, limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=STOPPING_S,
+        server_header=False, limit_concurrency=CONNECTIONS, backlog=SPARE, timeout_graceful_shutdown=STOPPING_S,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )  # fmt: skip
     return _Server(config, tell, jobs)
@@ -61,33 +63,51 @@ class _Server(uvicorn.Server):
             await super().startup(sockets)
         except SystemExit as error:  # what uvicorn knows instead of an exception
             where = f"{self.config.host}:{self.config.port}"
-            raise RetrainError(f"{where} cannot be served.", "Another program may be there: --port N.") from error
+            raise RetrainError(
+                f"{where} cannot be served.",
+                "Another program may be there (--port N), or that is no address of this machine.",
+            ) from error
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._tell(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
 
 
 class _Patient(H11Protocol):
-    """Closes connections on which a request does not arrive; uvicorn would wait for ever."""
+    """Closes connections on which a request does not arrive, or its answer not leave; uvicorn would wait for ever."""
 
-    _silence = None
+    _silence = _untaken = None
 
     def connection_made(self, transport):
         super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS + SPARE:
+            transport.abort()
+        transport.set_write_buffer_limits(high=0)  # pause_writing is called for all that does not leave at once
         self._wait()
 
     def data_received(self, data):
         super().data_received(data)
         if self.cycle is None or self.cycle.response_complete:
             self._wait()
-        elif self._silence:
-            self._silence.cancel()
-            self._silence = None
+        else:
+            self._cancel("_silence")
+
+    def pause_writing(self):
+        super().pause_writing()
+        self._untaken = self.loop.call_later(UNTAKEN_S, self.transport.abort)
+
+    def resume_writing(self):
+        super().resume_writing()
+        self._cancel("_untaken")
 
     def connection_lost(self, exc):
-        if self._silence:
-            self._silence.cancel()
+        self._cancel("_silence")
+        self._cancel("_untaken")
         super().connection_lost(exc)
+
+    def _cancel(self, timer):
+        if running := getattr(self, timer):
+            running.cancel()
+            setattr(self, timer, None)
 
     def _wait(self):
         if self._silence is None:

@@ -94,7 +94,8 @@ async def guess_all(request, served, pictures, signature=SIGNATURE):
         raise HTTPException(400, "there is no picture in it.")
     if len(pictures) > app.options.max_images:
         raise HTTPException(413, f"more than {app.options.max_images} pictures in one request.")
-    _, found = await app.engine.guess([(str(number), data) for number, data in enumerate(pictures)])
+    numbered = [(str(number), data) for number, data in enumerate(pictures)]
+    _, found = await app.engine.guess(numbered, served=served)
     for guess, _ in found:
         app.metrics.pictures.labels("failed" if guess.error else "unknown" if guess.unknown else "guessed").inc()
         if guess.error:

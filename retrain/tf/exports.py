@@ -32,16 +32,14 @@ def write_saved_model(model, folder, labels):
 
     def serve(image_bytes):
         entry = tf.TensorSpec((side, side, 3), tf.float32)
-        return module.run(
-            tf.map_fn(square, image_bytes, fn_output_signature=entry)
-        )  # called, its weights are there once
+        return run(tf.map_fn(square, image_bytes, fn_output_signature=entry))  # called, its weights are there once
 
-    module = tf.Module()
+    run = tf.function(told, input_signature=[tf.TensorSpec((None, side, side, 3), tf.float32, PIXELS)])
+    served = tf.function(serve, input_signature=[tf.TensorSpec((None,), tf.string, "image_bytes")])
+    signatures = {"serving_default": served.get_concrete_function(), PIXELS: run.get_concrete_function()}
+    module = tf.Module()  # the functions are none of its own, or it would keep them, and the weights, twice
     module.labels = tf.saved_model.Asset(str(labels))
-    module.run = tf.function(told, input_signature=[tf.TensorSpec((None, side, side, 3), tf.float32, PIXELS)])
-    module.serve = tf.function(serve, input_signature=[tf.TensorSpec((None,), tf.string, "image_bytes")])
-    signatures = {"serving_default": module.serve, PIXELS: module.run}
-    tf.saved_model.save(module, str(folder), {name: each.get_concrete_function() for name, each in signatures.items()})
+    tf.saved_model.save(module, str(folder), signatures)
 
 
 def open_saved_model(folder):

@@ -213,4 +213,7 @@ def _choice(option, found):
 
 
 def _first_line(error):
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Of what TensorFlow says, where running a graph failed, behind a heading and where that was."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith(("Graph execution error", "Detected at", "Node: "))]
+    return (told or [type(error).__name__])[0].strip()

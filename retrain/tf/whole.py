@@ -85,12 +85,19 @@ def _registered(spec):
 def _embedder(spec, weights=None):
     """Keras model: images as `prepare` leaves them → embeddings.  weights: bytes of an `.npz`; None: as published."""
     built = build_keras(spec)
-    if weights:
+    if weights is not None:
+        _set_weights(built, spec, weights)
+    output = built.output["embeddings"] if isinstance(built.output, dict) else built.output
+    name = f"{'' if weights is None else 'fine_tuned_'}{spec.architecture}_{spec.image_size}".replace("-", "_")
+    return keras.Model(built.input, output, name=name)
+
+
+def _set_weights(built, spec, weights):
+    try:
         with np.load(io.BytesIO(weights), allow_pickle=False) as arrays:
             built.set_weights([arrays[f"arr_{number}"] for number in range(len(arrays))])
-    output = built.output["embeddings"] if isinstance(built.output, dict) else built.output
-    name = f"{'fine_tuned_' if weights else ''}{spec.architecture}_{spec.image_size}".replace("-", "_")
-    return keras.Model(built.input, output, name=name)
+    except Exception as error:  # damaged content may raise anything
+        raise RetrainError(f"the weights that {spec.name} has learned are damaged: {error}.", "Train again.") from error
 
 
 def float_spec(backbone):

@@ -111,7 +111,7 @@ def test_models_are_exported_without_tensorflow(run, model_dir, sample, tmp_path
     assert first["checked_on"] == "16 of its own pictures"
     assert {each["agreed"] for each in first["differences"].values()} == {16}
     files = {path.name for path in (tmp_path / "tf_files" / "export" / "tflite-int8").iterdir()}
-    assert files == {"README.md", "labels.txt", "metadata.json", "model.tflite"}
+    assert files == {"README.md", "labels.txt", "metadata.json", "model.tflite", "run.py"}
 
 
 def test_exports_are_told_in_lines(run, model_dir):
@@ -147,3 +147,10 @@ def test_export_takes_the_place_of_the_one_before(run, model_dir, tmp_path):
 def test_export_into_a_file_is_one_clear_error(run, model_dir, tmp_path):
     (tmp_path / "out").write_text("a file")
     assert is_one_clear_error(run("export", "zip", "--out", tmp_path / "out"), "cannot write to")
+
+
+def test_each_line_of_figures_stands_below_its_format(run, model_dir):
+    _, out, _ = run("export", "tflite-int8", "zip")
+    first, second, third, *_ = out.decode().splitlines()
+    assert first == "tflite-int8: the model's own head."
+    assert second.startswith("  fed the same pixels") and third.startswith("  fed pixels cut out as ours")

@@ -51,6 +51,11 @@ class TestWithTensorFlow:
         assert (row["unknown"], row["error"], row["candidates"]) == (True, None, None)
         assert row["confidence"] == row["scores"][row["label"]]
 
+    def test_labels_give_the_terminal_no_orders(self, run, picture, graph, tmp_path):
+        (tmp_path / "names.txt").write_text("\x07a\nb\nmi\u200cx\n", "utf-8")
+        _, out, _ = run("guess", "--graph", graph, "--labels", tmp_path / "names.txt", picture)
+        assert {line.partition(" (")[0] for line in out.decode().splitlines()} == {"?a", "b", "mi\u200cx"}
+
     def test_named_labels_and_layers_are_used(self, run, picture, graph, tmp_path):
         (tmp_path / "names.txt").write_text("a\nb\nc\n")
         options = ["--labels", tmp_path / "names.txt", "--input-layer", "Mul", "--output-layer", "final_result"]
@@ -92,3 +97,9 @@ def test_what_only_a_trained_model_can_is_refused_for_a_graph(run, picture, opti
 def test_what_only_a_graph_has_is_refused_without_one(run, picture, model_dir, options):
     code, _, err = run("guess", *options, picture)
     assert (code, f"{options[0]} is for a --graph" in err) == (2, True)
+
+
+def test_names_in_an_error_stay_on_its_line(run, picture, tmp_path):
+    code, _, err = run("guess", "--model-dir", tmp_path / "no\x07\nError: model", picture)
+    assert code == 1
+    assert err.splitlines()[0].endswith("/no??Error: model.")

@@ -35,6 +35,13 @@ def test_split_goes_by_the_path_as_typed(data, tmp_path, backbone, monkeypatch, 
     assert found.rows(TRAINING).size
 
 
+def test_own_folders_among_the_classes_are_left_out_with_one_word(data, trained, tmp_path, backbone, caplog):
+    shutil.copytree(trained / "model", data / "model")
+    found = find_pictures(str(data), backbone, tmp_path / "bottlenecks", 10, 0)
+    assert "model" not in found.dataset.classes
+    assert caplog.text.count("was written by retrain") == 1
+
+
 def test_class_without_a_picture_to_learn_is_a_clear_error(data, tmp_path, backbone, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for path in (data / "fish").iterdir():

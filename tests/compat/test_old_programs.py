@@ -115,7 +115,8 @@ def test_program_runs_by_a_link_and_as_a_module(model_dir, picture, tmp_path):
     """As `python -m scripts.label_image`, which the poets' course says."""
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "classify.py").symlink_to(SCRIPTS / "classify.py")
-    for called in (["-m", "scripts.classify"], ["scripts/classify.py"]):
+    (tmp_path / "my_classify.py").symlink_to(SCRIPTS / "classify.py")
+    for called in (["-m", "scripts.classify"], ["scripts/classify.py"], ["my_classify.py"]):
         done = subprocess.run([sys.executable, *called, picture], cwd=tmp_path, capture_output=True, text=True)
         assert re.fullmatch(rf"({SCORE}\n){{5}}", done.stdout), done.stderr
 

@@ -300,3 +300,35 @@ site.serve_forever()
   [ "$(owners docker)" = "$(id -u):$(id -g)" ]
   [ "$(wc -l <docker/data/manifest.jsonl)" = 2 ]
 }
+
+@test "serve answers whoever has its token, and ends when asked" {
+  local server token
+  # In the host's network nothing is published; an engine without a network of its own has no other.
+  export RETRAIN_DOCKER_RUN_ARGS="$RETRAIN_DOCKER_RUN_ARGS --network host"
+  "$project/serve.sh" --port 18431 >out 2>err &
+  server=$!
+  for _ in {1..100}; do
+    ! grep -q Serving out || break
+    sleep 0.3
+  done
+  token=$(sed -n 's/^Serving .*#token=\([0-9a-f]*\) .*/\1/p' out)
+  [ ${#token} = 32 ]
+  python3 - "$token" "${pictures[0]}" <<'ASK'
+import json, sys, urllib.error, urllib.request
+address, token, picture = "http://127.0.0.1:18431", *sys.argv[1:]
+try:
+    urllib.request.urlopen(f"{address}/model")
+    raise SystemExit("anybody gets in")
+except urllib.error.HTTPError as error:
+    assert error.code == 401, error
+headers = {"Authorization": f"Bearer {token}", "Content-Type": "image/jpeg"}
+request = urllib.request.Request(f"{address}/guess", open(picture, "rb").read(), headers)
+assert json.load(urllib.request.urlopen(request))["guesses"][0]["label"]
+request = urllib.request.Request(f"{address}/studio/state", headers=headers)
+assert json.load(urllib.request.urlopen(request))["model"]["version"] == 1
+ASK
+  kill "$server"
+  run wait "$server"
+  [ "$status" = 143 ]
+  run ! grep -E "Traceback|\"level\": \"error\"" err
+}

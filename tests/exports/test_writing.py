@@ -17,6 +17,7 @@ from PIL import Image
 from retrain import Classifier, ExportOptions, RetrainError, TrainOptions, export, train
 from retrain.backbones import load_backbone
 from retrain.backbones.files import SHIPPED
+from retrain.calibrate import Limits
 from retrain.exports import FORMATS, checking, load_format, refitting, require_formats
 from retrain.exports.describing import Subject, describe
 from retrain.exports.metadata import metadata
@@ -47,6 +48,7 @@ def test_every_format_has_what_the_registry_promises():
     for name, kind in FORMATS.items():
         module = load_format(name)
         assert callable(module.write)
+        assert module.NEEDS
         assert hasattr(module, "run") == kind.is_run
         compile(re.sub(r"\$\w+", "0", module.CODE), name, "exec")
 
@@ -157,6 +159,44 @@ def test_without_pictures_it_is_checked_on_drawn_ones(model_dir, tmp_path):
     assert result["checked_on"] == "16 drawn pictures"
 
 
+def test_pictures_that_data_names_are_called_so(model_dir, tmp_path, sample):
+    (result,) = export(["tflite-int8"], ExportOptions(out=tmp_path / "out", data=sample))
+    assert result["checked_on"] == "16 pictures that --data named"
+
+
+def test_data_without_pictures_is_refused(model_dir, tmp_path):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "text.jpg").write_text("text")
+    with pytest.raises(RetrainError, match=r"there are no pictures in .*texts"):
+        export(["tflite-int8"], ExportOptions(out=tmp_path / "out", data=tmp_path / "texts"))
+
+
+@pytest.mark.parametrize(("length", "most"), [(31, 16), (177, 16), (9999, 5000), (7, 16), (0, 16)])
+def test_some_of_many_are_spread_from_end_to_end(length, most):
+    found = refitting.spread(list(range(length)), most)
+    assert len(found) == min(length, most)
+    assert not found or (found[0] == 0 and length - found[-1] <= -(-length // most))
+    assert found == sorted(set(found))
+
+
+def test_link_in_an_export_makes_it_another_one(int8, tmp_path):
+    (int8 / "link").symlink_to(tmp_path)
+    with pytest.raises(RetrainError, match="not as an export has left it"):
+        export(["tflite-int8"], ExportOptions(out=int8.parent))
+    (int8 / "link").unlink()
+    export(["tflite-int8"], ExportOptions(out=int8.parent))
+
+
+def test_sense_of_the_unknown_is_said_to_be_left_out_where_there_was_one(model_dir, int8, tmp_path):
+    assert load_model(model_dir).detector
+    assert "something unknown, this does not" in (int8 / "README.md").read_text()
+    model = load_model(model_dir)
+    model.detector, model.limits = None, Limits()
+    save_model(model, tmp_path / "model")
+    export(["tflite-int8"], ExportOptions(tmp_path / "model", tmp_path / "other"))
+    assert "unknown" not in (tmp_path / "other" / "tflite-int8" / "README.md").read_text()
+
+
 def test_brought_network_can_be_exported_as_it_is(data, tmp_path, picture):
     shutil.copy(SHIPPED / "efficientnet-lite0.tflite", tmp_path / "own.tflite")
     train(data, TrainOptions(backbone=str(tmp_path / "own.tflite"), report=False))
@@ -164,6 +204,7 @@ def test_brought_network_can_be_exported_as_it_is(data, tmp_path, picture):
     assert result["head"]["why"] == "it was trained on these networks"
     (guess,) = Classifier.load().guess([picture])
     assert run_readme(tmp_path / "out" / "tflite", picture).startswith(f"{guess.label} (")
+    assert "Inside: own.tflite (see where it is from)." in (tmp_path / "out" / "tflite" / "README.md").read_text()
 
 
 def test_brought_network_is_refused_where_it_cannot_be_rebuilt(data, tmp_path):
@@ -178,9 +219,9 @@ def test_brought_network_is_refused_where_it_cannot_be_rebuilt(data, tmp_path):
 
 def test_names_of_classes_become_lines_of_utf_8(model_dir):
     model = load_model(model_dir)
-    model.classes = ["café", "caf\udce9", "two\nlines", "plain", "tree"]
+    model.classes = ["caf\udce8", "caf\udce9", "two\nlines", "two lines", "\x1b[2J👨\u200d👩\u200d👧"]
     described = describe(model)
-    assert described["labels"] == ["café", "caf?", "two lines", "plain", "tree"]
+    assert described["labels"] == ["caf?", "caf? (2)", "two lines", "two lines (4)", "?[2J👨\u200d👩\u200d👧"]
     assert Subject(model, model_dir, described).labels.encode().count(b"\n") == 5
 
 
@@ -237,11 +278,14 @@ def test_data_names_other_pictures(model_dir, stand_in, sample, tmp_path):
     assert told == {"refitted": True, "why": None, "pictures": 120}
 
 
-def test_head_stays_where_its_pictures_are_gone(model_dir, stand_in):
+@pytest.mark.parametrize(
+    ("found", "why"), [(0, "its pictures are not found"), (19, "only 19 pictures are found, and it takes 20")]
+)
+def test_head_stays_where_its_pictures_are_gone(model_dir, stand_in, found, why):
     model = load_model(model_dir)
-    floated, told = in_float(model, model_dir, find_pictures(model, model_dir)[:19])
+    floated, told = in_float(model, model_dir, find_pictures(model, model_dir)[:found])
     assert not told["refitted"]
-    assert told["why"] == "its pictures are not found; --data FOLDER names others"
+    assert told["why"] == f"{why}; --data FOLDER names others"
     assert floated.head is model.head
 
 

@@ -71,10 +71,14 @@ def environment(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(environment, tmp_path_factory):
-    """The folder in which train.ipynb ran on drawn pictures, and the notebook."""
+    """The folder in which train.ipynb ran on drawn pictures, the first of them damaged, and the notebook."""
     folder = tmp_path_factory.mktemp("notebooks")
     sample(folder, per_class=24)
-    return folder, run("train.ipynb", folder)
+    damaged = folder / "TensorFlow_model" / "training_data" / "boat" / "0.jpg"
+    damaged.write_text("no picture")
+    notebook = run("train.ipynb", folder)
+    damaged.unlink()
+    return folder, notebook
 
 
 class TestWithTensorFlow:

@@ -5,6 +5,7 @@ import logging
 import re
 import socket
 import time
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import pytest
@@ -82,12 +83,13 @@ def test_names_that_were_made_to_point_here_are_refused(address):
     port = urlsplit(address).port
     for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "", "[::2]"):
         assert get(address, "/model", Host=host).status_code == 403
-    for host in ("localhost", f"localhost:{port}", "127.0.0.1", f"[::1]:{port}"):
+    for host in ("localhost", "LocalHost", f"localhost:{port}", "127.0.0.1", f"[::1]:{port}"):
         assert get(address, "/model", Host=host).status_code == 200
 
 
 def test_pages_of_others_may_not_post(address, picture):
-    for origin, status in [("https://evil.example", 403), ("null", 403), ("http://localhost:1", 403), (address, 200)]:
+    others = "https://evil.example", "null", "http://localhost:1", "http://["
+    for origin, status in [*((other, 403) for other in others), (address, 200)]:
         answer = requests.post(
             f"{address}/guess", files={"file": picture.open("rb")}, headers={"Origin": origin}, timeout=20
         )
@@ -115,6 +117,60 @@ def test_body_that_is_too_large_is_refused_before_and_while_it_comes(start, mode
     chunk = b"300\r\n" + bytes(0x300) + b"\r\n"
     assert b" 413 " in send(address, head + b"Transfer-Encoding: chunked\r\n\r\n" + 2 * chunk)
     assert get(address, "/health").status_code == 200
+
+
+def test_bodies_of_all_requests_together_are_limited(start, model, picture):
+    address = start(model_dir=model, max_bytes=20_000, max_bytes_together=30_000)
+    head = b"POST /guess HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: 19000\r\n\r\n"
+    parts = urlsplit(address)
+    with socket.create_connection((parts.hostname, parts.port), 20) as first:
+        first.sendall(head + bytes(18_999))
+        refused = eventually(lambda: b" 503 " in (found := send(address, head + bytes(19_000))) and found)
+        assert b"retry-after: 1" in refused
+        first.sendall(b"x")
+        assert b" 415 " in first.recv(65536)
+    assert b" 415 " in send(address, head + bytes(19_000))  # what the first one held is free again
+
+
+def test_client_that_goes_is_no_failure_of_the_server(address, caplog):
+    caplog.set_level(logging.INFO)
+    parts = urlsplit(address)
+    head = b"POST /guess HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: gone\r\nContent-Type: image/jpeg\r\n"
+    with socket.create_connection((parts.hostname, parts.port), 20) as connection:
+        connection.sendall(head + b"Content-Length: 9\r\n\r\nxx")
+        get(address, "/health")  # that one has begun
+    told = eventually(lambda: [each.told for each in caplog.records if "gone" in getattr(each, "told", {}).values()])
+    assert told[0]["status"] == 499
+    assert not [each for each in caplog.records if each.exc_info]
+
+
+def test_connection_whose_answer_is_not_read_is_closed(start, model, monkeypatch, picture):
+    monkeypatch.setattr(running, "UNTAKEN_S", 0.3)
+    parts = urlsplit(start(model_dir=model, rate=1e6))
+    asked = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(20)
+        connection.connect((parts.hostname, parts.port))
+        with pytest.raises(ConnectionError):
+            for _ in range(2000):
+                connection.sendall(asked)
+                time.sleep(0.01)
+
+
+def test_connections_beyond_those_that_are_told_so_are_closed(start, model, monkeypatch):
+    monkeypatch.setattr(running, "CONNECTIONS", 2)
+    monkeypatch.setattr(running, "SPARE", 3)
+    parts = urlsplit(start(model_dir=model))
+    connections = [socket.create_connection((parts.hostname, parts.port), 20) for _ in range(8)]
+    for connection in connections[5:]:
+        with suppress(ConnectionError):
+            assert connection.recv(1) == b""
+    for connection in connections[:5]:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert connections[0].recv(12) == b"HTTP/1.1 503"
+    for connection in connections:
+        connection.close()
 
 
 def test_body_that_does_not_come_is_waited_for_no_longer_than_that(start, model):
@@ -171,6 +227,12 @@ def test_no_path_leads_to_files(address, path):
     assert b"import" not in found
 
 
+def test_head_is_answered_as_get_without_a_body(address):
+    answer = requests.head(f"{address}/health", timeout=20)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-length"] == get(address, "/health").headers["content-length"]
+
+
 def test_request_id_is_given_or_taken_over(address):
     assert re.fullmatch("[0-9a-f]{32}", get(address, "/health").headers["x-request-id"])
     assert get(address, "/health", **{"X-Request-ID": "mine-1"}).headers["x-request-id"] == "mine-1"
@@ -194,6 +256,8 @@ def test_metrics_are_those_that_prometheus_reads(start, model, picture):
     address = start(model_dir=model)
     requests.post(f"{address}/guess", files=[("file", picture.open("rb")), ("file", b"x")], timeout=20)
     get(address, "/nothing/1"), get(address, "/nothing/2")
+    requests.request("STRANGE1", f"{address}/nothing", timeout=20)
+    requests.request("STRANGE2", f"{address}/nothing", timeout=20)
 
     def measured():
         families = text_string_to_metric_families(get(address, "/metrics").text)
@@ -201,7 +265,8 @@ def test_metrics_are_those_that_prometheus_reads(start, model, picture):
         found = {(sample.name, *sorted(sample.labels.values())): sample.value for sample in samples}
         return found if found.get(("retrain_requests_total", "404", "GET", "none")) == 2 else None
 
-    found = eventually(measured)  # strangers' paths make no series
+    found = eventually(measured)  # strangers' paths and methods make no series
+    assert found["retrain_requests_total", "404", "none", "other"] == 2
     assert found["retrain_requests_total", "/guess", "200", "POST"] == 1
     assert found["retrain_pictures_total", "failed"] == found["retrain_pictures_total", "guessed"] == 1
     assert found["retrain_model_version",] == 1

@@ -4,8 +4,10 @@ import base64
 import io
 import json
 import shutil
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -114,6 +116,19 @@ def test_option_out_of_range_is_a_clear_error(address, picture, query):
     assert query.partition("=")[0] in answer.json()["error"]
 
 
+def test_name_in_a_charset_of_the_clients_choice_fails_nothing(address, picture):
+    head = b'--X\r\nContent-Disposition: form-data; name="file"; filename="+2AA-"\r\n\r\n'
+    kind = {"content-type": "multipart/form-data; boundary=X; charset=utf-7"}  # half of a character, as that has it
+    answer = post(address, data=head + picture.read_bytes() + b"\r\n--X--\r\n", headers=kind)
+    assert (answer.status_code, answer.json()["guesses"][0]["path"]) == (200, "?")
+
+
+@pytest.mark.parametrize("path", ["/guess", "/v1/models/retrain:predict", "/v2/models/retrain/infer"])
+def test_more_values_than_any_request_needs_are_not_read(address, path):
+    body = b'{"instances": [' + b"{}," * 10_001 + b"{}]}"
+    assert post(address, path, data=body, headers={"content-type": "application/json"}).status_code == 413
+
+
 def test_top_threshold_and_coverage_are_those_of_guess(address, trained, picture):
     answer = post(address, "/guess?top=2&threshold=1&coverage=0.8", files={"file": picture.open("rb")})
     (found,) = answer.json()["guesses"]
@@ -192,6 +207,22 @@ def test_new_model_takes_over_and_no_request_is_lost(start, model_dir, sample, p
     answer = post(address, files={"file": picture.open("rb")}).json()
     assert answer["version"] == 2
     assert set(answer["guesses"][0]["scores"]) == {"fish", "tree"}
+
+
+def test_request_that_began_before_a_new_model_is_answered_by_the_old_one(start, model_dir, sample, picture):
+    address = start(timeout_s=60)
+    body = json.dumps({"instances": [{"b64": encoded(picture)}]}).encode()
+    head = "POST /v1/models/retrain:predict HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    parts = urlsplit(address)
+    with socket.create_connection((parts.hostname, parts.port), 60) as connection:
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:-1])
+        requests.get(f"{address}/health", timeout=9)  # that one has begun
+        train(sample, TrainOptions(only=("fish", "tree"), report=False))
+        wait_for_version(address, 2)
+        connection.sendall(body[-1:])
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert len(json.loads(answer.partition(b"\r\n\r\n")[2])["predictions"][0]["probabilities"]) > 2
 
 
 def test_damaged_new_model_leaves_the_old_one(start, model_dir, picture, caplog):

@@ -65,6 +65,16 @@ def test_token_of_the_environment_stands_behind_the_hash(run):
     assert requests.get(f"{address}/model", headers={"Authorization": "Bearer sesame"}, timeout=20).ok
 
 
+def test_token_of_any_characters_is_taken_and_one_of_blanks_is_none(run):
+    _, told = run("--port", "0", "--token", " pässword\n")
+    address, token = re.match(r"Serving (\S+)/#token=(\S+) ", told).groups()
+    assert token == "p%C3%A4ssword"
+    assert requests.get(f"{address}/model", headers={"Authorization": "Bearer pässword".encode()}, timeout=20).ok
+    process, _ = run("--port", "0", "--host", "0.0.0.0", "--token", " ")
+    _, errors = process.communicate(timeout=30)
+    assert "there is no token" in errors
+
+
 def test_port_that_is_taken_is_a_clear_error(run):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -73,7 +83,7 @@ def test_port_that_is_taken_is_a_clear_error(run):
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
     assert "cannot be served" in errors
-    assert "Hint: Another program may be there: --port N." in errors
+    assert "Hint: Another program may be there (--port N)" in errors
     assert "Traceback" not in errors
 
 

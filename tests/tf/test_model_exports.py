@@ -1,5 +1,6 @@
 """Models as TensorFlow, Keras and ONNX Runtime take them: the code in each README runs, and says what we say."""
 
+import io
 import json
 import os
 import re
@@ -116,6 +117,12 @@ def test_foreign_graph_beside_the_model_stays(exported, tmp_path):
     assert path.read_bytes() == b"newer"
 
 
+def test_folder_in_the_place_of_the_graph_beside_the_model_stays(tmp_path):
+    (tmp_path / "retrained_graph.pb").mkdir()
+    writing._put_beside_model(b"ours", tmp_path / "model")
+    assert (tmp_path / "retrained_graph.pb").is_dir()
+
+
 def test_graph_is_fed_by_each_of_its_names_alone(exported, home, picture):
     content = (exported[0] / "pb" / "retrained_graph.pb").read_bytes()
     definition = v1.GraphDef.FromString(content)
@@ -176,6 +183,11 @@ def test_saved_model_answers_with_labels(exported, picture):
     assert [label.decode() for label in found["label"].numpy()] == ["tree"] * 3
 
 
+def test_saved_model_holds_the_weights_once(exported):
+    saved = exported[0] / "saved_model" / "models" / "retrain" / "1" / "saved_model.pb"
+    assert saved.stat().st_size < 1.1 * (exported[0] / "pb" / "retrained_graph.pb").stat().st_size
+
+
 def test_onnx_file_describes_itself(exported):
     import onnxruntime
 
@@ -206,6 +218,18 @@ def test_network_that_learned_on_is_exported_by_its_own_weights(cache, tmp_path,
     assert np.abs(tuned.embed(plain.to_input(decode(read(picture)))[None]) - plain.embed(
         plain.to_input(decode(read(picture)))[None]
     )).max() > 0.1  # fmt: skip
+
+
+@pytest.mark.parametrize("arrays", [{"arr_0": np.zeros((2, 2))}, {"other": np.zeros(2)}, None])
+def test_damaged_weights_of_a_network_that_learned_on_are_told(cache, tmp_path, arrays):
+    weights = io.BytesIO(b"")
+    if arrays:
+        np.savez(weights, **arrays)
+    plain = load_backbone("efficientnet-lite0")
+    made = replace(plain.spec, name="efficientnet-lite0-fine-tuned", weights_package="")
+    save_model(random_model(Backbone(made, plain.content, weights.getvalue)), tmp_path / "model")
+    with pytest.raises(RetrainError, match="weights that efficientnet-lite0-float32 has learned are damaged"):
+        export(["keras"], ExportOptions(tmp_path / "model", tmp_path / "out"))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from retrain.classifier import find_pictures
 from retrain.errors import RetrainError
-from retrain.graph_classifier import GraphClassifier
+from retrain.graph_classifier import GraphClassifier, told_apart
 from retrain.options import GraphOptions
 from retrain.recipes.sorting import sort_dir
 
@@ -23,6 +23,7 @@ if find_module("tensorflow"):
     import tensorflow as tf
 
     from retrain.tf import safety
+    from retrain.tf.original_graphs import _first_line
 
     HOSTILE = original_graphs.HOSTILE
 else:
@@ -310,3 +311,19 @@ def test_labels_of_one_name_are_told_apart(tmp_path, photos):
     graph.with_name("retrained_labels.txt").write_bytes(b"\xef\xbb\xbfc \r\nc \r\n \r\n")
     (guess,) = GraphClassifier.load(graph).guess(photos[:1])
     assert set(guess.scores) == {"c", "c (2)", "(3)"}
+
+
+def test_label_like_one_told_apart_is_told_apart():
+    assert told_apart(["c", "c (3)", "c"]) == ["c", "c (3)", "c (3) (3)"]
+
+
+def test_labels_of_an_export_are_found_beside_its_graph(tmp_path):
+    graph = original_graphs.mobilenet(tmp_path)
+    graph.with_name("retrained_labels.txt").rename(tmp_path / "labels.txt")
+    assert GraphClassifier.load(graph).labels == original_graphs.LABELS
+
+
+def test_what_tensorflow_complains_of_is_told_without_its_heading():
+    message = "Graph execution error:\n\nDetected at node 'Fill':\nNode: 'Fill'\nOOM when allocating\n\t[[Fill]]"
+    assert _first_line(ValueError(message)) == "OOM when allocating"
+    assert _first_line(KeyError()) == "KeyError"

@@ -188,6 +188,11 @@ class TestFlag:
         assert run(output_graph=tmp_path) == 1
         assert "is a folder" in capsys.readouterr().err
 
+    @pytest.mark.parametrize("flag", ["bottleneck_dir", "summaries_dir"])
+    def test_folder_that_is_a_file(self, run, picture, capsys, flag):
+        assert run(**{flag: picture}) == 1
+        assert "is no folder" in capsys.readouterr().err
+
     def test_intermediate_output_graphs(self, run, tmp_path, monkeypatch, caplog):
         written = []
         monkeypatch.setattr(retraining, "write_graph", lambda model, path, name: written.append(path))
