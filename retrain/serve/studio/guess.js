@@ -51,7 +51,12 @@ export function showGuessing() {
 async function guessOf(file) {
   const body = new FormData();
   body.append("file", file, file.name);
-  return (await post(`guess?explain=1&top=${TOP}`, body)).guesses[0];
+  const ask = (explain) => post(`guess?explain=${explain}&top=${TOP}`, body);
+  const answer = await ask(true).catch((error) => {
+    if (error.status === 422) return ask(false); // of some networks there are no heat maps
+    throw error;
+  });
+  return answer.guesses[0];
 }
 
 function makeStill(file) {
