@@ -87,7 +87,10 @@ function show() {
 }
 
 server.addEventListener("state", refresh);
-server.addEventListener("back", refresh);
+server.addEventListener("back", () => {
+  state.job = null; // it may be another server, which counts its jobs anew
+  refresh();
+});
 server.addEventListener("opened", refresh);
 server.addEventListener("job", ({ detail }) => {
   take(detail.job);
