@@ -1,7 +1,6 @@
 """Studio as a person uses it: Chromium, headless, with a drawn webcam."""
 
 import base64
-import io
 import re
 import shutil
 import zipfile
@@ -78,6 +77,17 @@ def taught(home, trained):
 def drop(node, paths, kind="drop"):
     files = [[path.name, base64.b64encode(path.read_bytes()).decode()] for path in paths]
     node.evaluate(DROP, {"kind": kind, "files": files})
+
+
+def drag(page, node, path):
+    """Drag a file or folder onto a node, as the mouse does."""
+    box = node.bounding_box()
+    session = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {
+            "type": kind, "x": box["x"] + 20, "y": box["y"] + 20,
+            "data": {"items": [], "files": [str(path)], "dragOperationsMask": 1},
+        })  # fmt: skip
 
 
 def drawn(sample, name, count=PICTURES_A_CLASS, start=0):
@@ -212,6 +222,15 @@ def test_folder_of_folders_becomes_classes(open_studio, sample, data):
         expect(card(page, name).get_by_text("20 pictures")).to_be_visible()
 
 
+def test_folders_dragged_in_by_the_mouse_become_classes(open_studio, data):
+    page = open_studio()
+    drag(page, card(page, "New class"), data)
+    for name in ("fish", "tree"):
+        expect(card(page, name).get_by_text("20 pictures")).to_be_visible()
+    drag(page, card(page, "fish"), data / "tree")
+    expect(card(page, "fish").get_by_text("40 pictures")).to_be_visible()
+
+
 def test_pasted_picture_goes_where_the_person_is(open_studio, taught, sample):
     page = open_studio()
     page.get_by_role("button", name="Add files: tree").focus()
@@ -233,7 +252,9 @@ def test_file_that_is_no_picture_is_named_with_its_reason(open_studio, home, sam
     (tmp_path / "broken.jpg").write_text("words")
     add_files(page, "tree", [tmp_path / "broken.jpg", *drawn(sample, "tree", 2, 19)])
     expect(card(page, "tree").get_by_text("21 pictures")).to_be_visible()
-    expect(page.get_by_role("status").filter(has_text="1 picture added to tree. 1 picture there already.")).to_be_visible()
+    expect(
+        page.get_by_role("status").filter(has_text="1 picture added to tree. 1 picture there already.")
+    ).to_be_visible()
     expect(page.get_by_role("alert")).to_contain_text("broken.jpg: not_an_image")
 
 
@@ -276,7 +297,7 @@ def test_webcam_is_guessed_live_and_stands_still_while_it_is_corrected(open_stud
 def test_unknown_thing_is_shown_as_unknown(open_studio, taught, tmp_path):
     page = open_studio()
     Image.effect_noise((200, 200), 100).convert("RGB").save(tmp_path / "noise.jpg")
-    page.route("**/guess?*", lambda route: _as_unknown(route))
+    page.route("**/guess?*", _as_unknown)
     try_files(page, [tmp_path / "noise.jpg"])
     expect(page.locator(".guess").get_by_role("heading")).to_have_text("unknown")
     expect(page.locator(".guess")).to_contain_text("It looks like none of the classes. Nearest:")
@@ -299,6 +320,7 @@ def test_copy_is_found_taken_out_and_brought_back(open_studio, home, sample):
     count = suspects.count()
     copies = suspects.filter(has=page.get_by_role("checkbox")).first
     expect(copies.locator("img")).to_have_count(2)
+    expect(copies.locator("bdi")).to_have_text([re.compile("^tree/"), re.compile("^tree/")])
     expect(copies.locator(":checked")).to_have_count(1)
     copies.get_by_role("button", name="Take out").click()
     expect(card(page, "tree").get_by_text("21 pictures")).to_be_visible()
