@@ -122,6 +122,7 @@ class Studio:
             "findings": [
                 {key: each[key] for key in ("check", "reason", "score")}
                 | {
+                    "names": [str(Path(path).relative_to(self.album.folder)) for path in each["paths"]],
                     "pictures": [self.album.id_of(Path(path)) for path in each["paths"]],
                     "keep": each["keep"] and self.album.id_of(Path(each["keep"])),
                 }

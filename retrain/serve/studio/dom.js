@@ -69,10 +69,10 @@ export function fillSelect(select, options, kept = 0) {
   if (options.some(([value]) => value === chosen)) select.value = chosen;
 }
 
-/** Say what was done; `undo` offers to take it back. */
-export function say(text, { undo = false } = {}) {
+/** Say what was done.  undo: offer to take it back; isSeen: the page shows it elsewhere, this is for who listens. */
+export function say(text, { undo = false, isSeen = false } = {}) {
   const offer = undo ? button(texts.undo, () => tell("undo")) : null;
-  const message = make("div", { className: "message" }, make("p", { textContent: text }), offer);
+  const message = make("div", { className: isSeen ? "heard" : "message" }, make("p", { textContent: text }), offer);
   $("said").replaceChildren(message);
   const wait = () => setTimeout(() => (message.matches(":hover, :focus-within") ? wait() : message.remove()), SAID);
   wait();

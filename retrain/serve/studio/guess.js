@@ -34,7 +34,7 @@ export function showGuessing() {
       try {
         const guess = await guessOf(file);
         card.show(guess);
-        say(words.result(file.name, guess.unknown ? words.unknown : guess.label, guess.confidence));
+        say(words.result(file.name, guess.unknown ? words.unknown : guess.label, guess.confidence), { isSeen: true });
       } catch (error) {
         card.node.remove();
         fail(words.failed(file.name, error.message));

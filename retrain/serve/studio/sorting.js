@@ -48,9 +48,8 @@ const total = ({ sorted, unknown, ambiguous, errors }) =>
 
 function describe(result, what, sort) {
   const counts = [
-    ...Object.entries(result.sorted),
-    ...["unknown", "ambiguous", "errors"].filter((key) => result[key]).map((key) => [words[key], result[key]]),
-  ];
+    ...Object.entries(result.sorted), ...["unknown", "ambiguous", "errors"].map((key) => [words[key], result[key]]),
+  ].filter(([, count]) => count);
   const scroll = make("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: words.plan });
   scroll.append(table([words.from, words.to], result.plan.map(({ from, to }) => [from, to])));
   return [

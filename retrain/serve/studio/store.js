@@ -50,6 +50,7 @@ export function refresh() {
 
 /** Have a job done.  Returns it when it has ended well, null when stopped; throws where it failed. */
 export async function run(path, body) {
+  if (isRunning()) throw new Advice(texts.jobBusy);
   const job = await post(path, body);
   const ended = new Promise((resolve) => waiting.set(job.id, { since: performance.now(), resolve }));
   take(job);

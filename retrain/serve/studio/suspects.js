@@ -1,7 +1,7 @@
 // Review what may be wrong with the pictures: side by side, with the reason, to take out or to keep.
 
 import { Advice, post } from "./api.js";
-import { $, button, make, say } from "./dom.js";
+import { $, bdi, button, make, say } from "./dom.js";
 import { progressOf } from "./progress.js";
 import { onChange, refresh, run } from "./store.js";
 import { texts } from "./texts.js";
@@ -40,17 +40,17 @@ export function showSuspects() {
   });
 }
 
-function makeSuspect({ reason, pictures, keep }, next) {
-  const marks = pictures.map((id, index) => {
+function makeSuspect({ reason, pictures, names, keep }, next) {
+  const figures = pictures.map((id, index) => {
     const image = showPicture(make("img", { alt: words.picture(index + 1) }), id, 1024);
-    if (pictures.length === 1) return [image, null];
+    const caption = make("figcaption", {}, bdi(names[index]), id === keep ? words.best : null);
+    if (pictures.length === 1) return make("figure", {}, image, caption);
     const box = make("input", { type: "checkbox", checked: keep != null && id !== keep, value: id });
-    const stays = id === keep ? ` (${words.stays})` : "";
-    return [image, make("label", {}, box, ` ${words.mark}${stays}`)];
+    return make("figure", {}, image, caption, make("label", {}, box, words.mark));
   });
   const card = make(
     "li", { className: "suspect" }, make("p", { textContent: reason }),
-    make("div", { className: "side" }, ...marks.map(([image, label]) => make("figure", {}, image, label))),
+    make("div", { className: "side" }, ...figures),
     make("div", { className: "row" }, button(words.takeOut, takeOut), button(words.keep, () => next(card))),
   );
 

@@ -124,7 +124,7 @@ export const texts = {
   job: {
     stage: (job) => job.stage,
     count: (job) => (job.total ? `${number.format(job.done)} of ${number.format(job.total)}` : ""),
-    seconds: (job) => seconds(job.seconds ?? 0),
+    seconds,
   },
   guess: {
     title: "3. Try it",
@@ -161,7 +161,7 @@ export const texts = {
     reviewed: "All are looked at.",
     picture: (index) => `Picture ${index}`,
     mark: "take out",
-    stays: "the best of them",
+    best: " · the best one",
     takeOut: "Take out",
     keep: "Keep",
     choose: "Choose which picture to take out.",
