@@ -8,7 +8,7 @@ import click
 
 from retrain.cli.shared import MODEL_DIR, trust_options
 from retrain.errors import RetrainError
-from retrain.options import ServeOptions
+from retrain.options import ServeOptions, default_model_dir
 
 
 def _strip(_context, _option, token):
@@ -51,9 +51,12 @@ def command(**options):
         raise RetrainError(
             "this needs FastAPI, which is not installed.", "make setup, or pip install 'retrain[serve]'."
         )
+    from retrain.model import identity
     from retrain.serve.running import serve
 
     chosen = ServeOptions(**options)
+    if identity(chosen.model_dir or default_model_dir()) is None:
+        click.echo("There is no model yet: Studio trains one, and so does retrain train.", err=True)
     serve(chosen, lambda address: click.echo(_told(address, chosen.token)))
 
 
