@@ -263,6 +263,20 @@ def test_file_that_is_no_picture_is_named_with_its_reason(open_studio, home, sam
     expect(page.get_by_role("alert")).to_contain_text("broken.jpg: not_an_image")
 
 
+def test_pictures_are_moved_to_another_class_and_back(open_studio, home):
+    page = open_studio()
+    page.get_by_role("button", name="See the 20 pictures of fish").click()
+    for number in range(3):
+        page.locator(".pictures input").nth(number).check()
+    page.get_by_label("Move to").focus()
+    page.keyboard.press("ArrowDown")  # choosing is not yet doing
+    page.get_by_role("button", name="Move", exact=True).click()
+    expect(card(page, "tree").get_by_text("23 pictures")).to_be_visible()
+    expect(page.locator(".pictures li")).to_have_count(17)
+    page.get_by_role("status").get_by_role("button", name="Undo").click()
+    expect(page.locator(".pictures li")).to_have_count(20)
+
+
 def test_webcam_takes_several_while_its_button_is_held(open_studio, home):
     page = open_studio()
     page.get_by_role("button", name="Webcam: tree").click()

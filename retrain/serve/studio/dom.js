@@ -84,7 +84,10 @@ export function fail(error, lines = []) {
   if (error instanceof Error && !(error instanceof Refused || error instanceof Advice)) console.error(error);
   const message = make("div", { className: "message failure" }, make("p", { textContent: text }));
   if (lines.length) message.append(make("ul", {}, ...lines.map((line) => make("li", { textContent: line }))));
-  message.append(button(texts.close, () => message.remove()));
+  message.append(button(texts.close, () => {
+    message.remove();
+    $("main").focus({ preventScroll: true });
+  }));
   for (const old of [...$("failed").children].filter((child) => child.firstChild.textContent === text)) old.remove();
   $("failed").append(message);
 }

@@ -102,7 +102,7 @@ function makeCard(name, picture, file) {
   async function correct() {
     select.focus();
     const id = select.value;
-    if (!id) throw new Advice(words.choose);
+    if (!id) throw new Advice(words.unchosen);
     const chosen = select.selectedOptions[0].textContent;
     const { added, known, refused } = await send(id, [await file()]);
     if (refused.length) throw new Advice(refused[0].reason);

@@ -1,7 +1,7 @@
 // The pictures of a class, a page at a time: look through them, move them, take them out.
 
-import { get, post } from "./api.js";
-import { button, chooseClass, fail, fillSelect, make, once, say } from "./dom.js";
+import { Advice, get, post } from "./api.js";
+import { button, chooseClass, fail, fillSelect, form, make, say } from "./dom.js";
 import { takeDrops } from "./files.js";
 import { closePanel, openPanel } from "./panel.js";
 import { nameOf, onChange, refresh, state } from "./store.js";
@@ -21,16 +21,17 @@ export async function openPictures(id) {
   const count = make("span", { role: "status" });
   const range = make("span", { className: "soft" });
   const all = button(texts.panel.all, () => selectAll(selected.size === 0));
-  const move = chooseClass(texts.panel.move, texts.panel.choose);
-  const actions = make(
-    "span", { className: "row" }, make("label", {}, texts.panel.move, " ", move), button(texts.panel.takeOut, () => act(null)),
-  );
+  const move = chooseClass(texts.panel.moveTo, texts.panel.choose);
+  const actions = form([make("label", {}, texts.panel.moveTo, " ", move)], texts.panel.move, async () => {
+    if (!move.value) throw new Advice(texts.panel.unchosen);
+    await act(move.value);
+  }, { className: "row" });
+  actions.append(button(texts.panel.takeOut, () => act(null)));
   const previous = button(texts.panel.previous, () => turn(-PAGE));
   const next = button(texts.panel.next, () => turn(PAGE));
   const pages = make("nav", { className: "row", ariaLabel: texts.panel.pages }, previous, range, next);
   const toolbar = make("div", { className: "row toolbar" }, count, all, actions);
   const heading = openPanel(texts.panel.title(nameOf(id), 0), [toolbar, list, pages], { onClose: () => (shown = null) });
-  move.addEventListener("change", once(() => move.value && act(move.value)));
   takeDrops(heading.closest("section"), (files, others) => upload(id, nameOf(id), files, others));
 
   function choose() {
