@@ -18,7 +18,7 @@ export function openPanel(title, nodes, { onClose = () => {} } = {}) {
   $("panel").replaceChildren(section);
   open = { section, onClose, opener };
   heading.focus({ preventScroll: true });
-  section.scrollIntoView({ block: "nearest" });
+  section.scrollIntoView();
   return heading;
 }
 

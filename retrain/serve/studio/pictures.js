@@ -63,7 +63,7 @@ export async function openPictures(id) {
     start += by;
     selected.clear();
     await update();
-    heading.scrollIntoView({ block: "nearest" });
+    heading.scrollIntoView();
   }
 
   async function act(to) {
