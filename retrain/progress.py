@@ -33,6 +33,12 @@ def told(listen):
         _listener = before
 
 
+def stage(description):
+    """Tell who listens what begins now, where it cannot be counted."""
+    if _listener:
+        _listener(description, 0, 0)
+
+
 def track(items, description, total):
     """Yield the items; where progress is shown, with a bar, rate and time left, or one closing line off a terminal."""
     if _listener:

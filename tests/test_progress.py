@@ -73,8 +73,10 @@ def test_listener_hears_each_item_and_may_end_the_work():
     heard = []
     with progress.told(lambda *told: heard.append(told)):
         assert list(progress.track("ab", "Reading", 2)) == ["a", "b"]
+        progress.stage("Thinking")
     list(progress.track("ab", "Unheard", 2))
-    assert heard == [("Reading", 0, 2), ("Reading", 1, 2), ("Reading", 2, 2)]
+    progress.stage("Unheard")
+    assert heard == [("Reading", 0, 2), ("Reading", 1, 2), ("Reading", 2, 2), ("Thinking", 0, 0)]
 
     def stop(_description, done, _total):
         if done:

@@ -19,6 +19,7 @@ from retrain.head import Search, few_threads, fit_head, require_scikit_learn, se
 from retrain.metrics import softmax
 from retrain.model import Model, check_writable, learned_marks, save_model
 from retrain.options import QUALITIES, TrainOptions, default_model_dir
+from retrain.progress import stage
 from retrain.recipes.fine_tuning import FOLDER, fine_tune, tunable_spec
 from retrain.recipes.judging import judge
 from retrain.recipes.multilabel import fit_multilabel, judge_multilabel
@@ -65,10 +66,12 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
     prepared = prepare(data, name, options, kept)
     _tell_heavy(prepared.backbones)
     fit_model, judge_model, render = ONE_LABEL if prepared.dataset.targets is None else SEVERAL_LABELS
+    stage("Fitting")
     fitted, tuned = fit_model(prepared, options), None
     if tunable:
         fitted, tuned = _fine_tuned(tunable, fitted, prepared, options, kept.with_name(FOLDER))
     model, dataset = fitted.model, prepared.dataset
+    stage("Judging")
     told, evidence = judge_model(prepared, fitted, options)
     result = told | {
         "classes": dataset.classes,

@@ -207,9 +207,9 @@ class Album:
         """Take a step.  moves: (path or None, path, sha256 or None); contents: {path: bytes} of what is new."""
         rows = [(source and self._relative(source), self._relative(target), digest) for source, target, digest in moves]
         step = Step(len(self._steps), text, rows)
-        self._write({"step": step.number, "text": text, "moves": rows})
-        self._steps.append(step)
         try:
+            self._write({"step": step.number, "text": text, "moves": rows})
+            self._steps.append(step)
             for source, target, digest in moves:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if source is not None:
@@ -219,7 +219,8 @@ class Album:
                 else:
                     _write_new(target, contents[target])
         except OSError as error:
-            self._take_back(step)
+            if step in self._steps:
+                self._take_back(step)
             raise RetrainError(
                 f"{self.folder} cannot be changed: {error.strerror}.", "Make room, or check its permissions."
             ) from error
@@ -246,6 +247,7 @@ class Album:
         step.state = state
 
     def _write(self, line):
+        self._home.mkdir(exist_ok=True)  # somebody may have tidied up
         with open(self._home / JOURNAL, "ab") as stream:
             stream.write(json.dumps(line).encode() + b"\n")
             stream.flush()

@@ -103,9 +103,9 @@ class Jobs:
         def listen(stage, done, total):
             if self._stopping.is_set():
                 raise _StoppedError
+            begins, now = stage != job.stage, time.monotonic()
             job.stage, job.done, job.total = stage, done, total
-            now = time.monotonic()
-            if now - self._told > TELL_EVERY_S:
+            if begins or now - self._told > TELL_EVERY_S:
                 self._told = now
                 self._tell_job(job)
 

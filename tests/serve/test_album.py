@@ -222,6 +222,13 @@ def test_unknown_ids_are_missing(album):
             album.path_of(number)
 
 
+def test_folder_of_undo_that_was_deleted_is_made_again(album, data):
+    shutil.rmtree(data / HOME)
+    assert album.move_pictures(pictures(album, "fish")[:1], None) == 1
+    album.undo()
+    assert len(pictures(album, "fish")) == 6
+
+
 def test_second_server_is_kept_out(album, data):
     with pytest.raises(RetrainError, match="another retrain serve"), Album(data).opened():
         pass

@@ -176,7 +176,7 @@ def test_events_tell_of_a_job_and_of_changes(studio):
     assert seen[0] == {"event": "state"}
     jobs = [each["job"] for each in seen if each["event"] == "job"]
     assert jobs[0]["state"] == "running"
-    assert {each["stage"] for each in jobs} > {"Embedding"} or "Embedding" in {each["stage"] for each in jobs}
+    assert {"Embedding", "Fitting", "Judging"} <= {each["stage"] for each in jobs}
     assert jobs[-1]["result"]["images"] == 48
 
 
