@@ -49,6 +49,7 @@ def open_studio(browser):
         page = contexts[-1].new_page()
         page.on("console", lambda message: complaints.append(message.text) if _is_wrong(message) else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("filechooser", lambda _: None)  # else Playwright catches them too late for a key
         page.on("dialog", lambda dialog: complaints.append(dialog.message))
         page.goto(f"{addresses[0]}/{fragment}")
         return page
