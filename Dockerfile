@@ -45,7 +45,9 @@ RUN --mount=type=bind,from=tools,source=/tools,target=/tools --mount=type=cache,
 FROM guess-packages AS full-packages
 COPY requirements-full.txt /usr/lib/retrain/
 RUN --mount=type=bind,from=tools,source=/tools,target=/tools --mount=type=cache,target=/tmp/.cache \
-    /tools/bin/pip --python /usr/lib/retrain install -qq --require-hashes -r /usr/lib/retrain/requirements-full.txt
+    /tools/bin/pip --python /usr/lib/retrain install -qq --require-hashes -r /usr/lib/retrain/requirements-full.txt \
+    # for those who compile operations of their own
+    && rm -r /usr/lib/retrain/lib/python3*/site-packages/tensorflow/include
 
 FROM full-packages AS gpu-packages
 COPY requirements-gpu.txt /usr/lib/retrain/

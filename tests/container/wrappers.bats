@@ -302,7 +302,7 @@ site.serve_forever()
 }
 
 @test "serve answers whoever has its token, and ends when asked" {
-  local server token
+  local server token code
   # In the host's network nothing is published; an engine without a network of its own has no other.
   export RETRAIN_DOCKER_RUN_ARGS="$RETRAIN_DOCKER_RUN_ARGS --network host"
   "$project/serve.sh" --port 18431 >out 2>err &
@@ -328,7 +328,8 @@ request = urllib.request.Request(f"{address}/studio/state", headers=headers)
 assert json.load(urllib.request.urlopen(request))["model"]["version"] == 1
 ASK
   kill "$server"
-  run wait "$server"
-  [ "$status" = 143 ]
+  code=0
+  wait "$server" || code=$?
+  [ "$code" = 143 ]
   run ! grep -E "Traceback|\"level\": \"error\"" err
 }
