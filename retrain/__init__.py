@@ -26,6 +26,7 @@ _HOMES = {
     "LearnOptions": "retrain.options",
     "CleanOptions": "retrain.options",
     "CrawlOptions": "retrain.options",
+    "EmbedOptions": "retrain.options",
     "load_imagenet": "retrain.imagenet",
     "crawl": "retrain.recipes.crawling",
     "learn": "retrain.recipes.learning",
@@ -40,6 +41,7 @@ _HOMES = {
     "undo_clean": "retrain.recipes.cleaning",
     "sort_dir": "retrain.recipes.sorting",
     "undo_sort": "retrain.recipes.sorting",
+    "embed": "retrain.recipes.embedding",
     "draw_sample": "retrain.recipes.sampling",
 }
 __all__ = list(_HOMES)

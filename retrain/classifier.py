@@ -98,9 +98,17 @@ class Classifier(Guesser):
     def guess_image(self, image, path="-"):
         return self._guess(self.embed(image), path)
 
+    def guess_parts(self, parts, path="-"):
+        """Guess by what each backbone makes of a picture, float32 (1, D_i) each."""
+        return self._guess(self.join(parts), path)
+
     def embed(self, image):
-        """Normalized embedding float32 (1, D) of a decoded picture."""
-        return normalize([backbone.embed(backbone.to_input(image)[None]) for backbone in self.model.backbones])
+        """Embedding float32 (1, D) of a decoded picture, as the head takes it."""
+        return self.join([backbone.embed(backbone.to_input(image)[None]) for backbone in self.model.backbones])
+
+    def join(self, parts):
+        """What each backbone makes of pictures, float32 (n, D_i) each, as the head takes it: float32 (n, D)."""
+        return normalize(parts)
 
     def probabilities_of(self, embeddings):
         """Calibrated confidences float32 (n, classes) of normalized embeddings (n, D)."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SPLITS = ["content", "legacy"]
+ENGINES = ["local", "ray"]
 BALANCES = ["weight", "cut", "none"]
 QUALITIES = {  # chosen from docs/frontier.md
     "fast": "efficientnet-lite0",
@@ -77,6 +78,19 @@ class ExportOptions:
 
 
 @dataclass(frozen=True)
+class EngineOptions:
+    """What embeds many pictures: this machine, or a Ray cluster."""
+
+    engine: str = "local"  # local | ray
+    address: str | None = None  # of the cluster: HOST:PORT, or auto; None: one of this machine alone is begun
+
+
+@dataclass(frozen=True)
+class EmbedOptions(EngineOptions):
+    backbone: str = QUALITIES["fast"]  # several joined by +
+
+
+@dataclass(frozen=True)
 class TrustOptions:
     """From where on a guess counts."""
 
@@ -110,14 +124,14 @@ class ImageNetOptions:
 
 
 @dataclass(frozen=True)
-class EvaluateOptions(TrustOptions):
+class EvaluateOptions(TrustOptions, EngineOptions):
     model_dir: str | Path | None = None
     only: tuple[str, ...] = ()
     html: str | Path | None = None  # a page with the mistakes and charts
 
 
 @dataclass(frozen=True)
-class SortOptions(TrustOptions):
+class SortOptions(TrustOptions, EngineOptions):
     model_dir: str | Path | None = None
     mode: str = "copy"  # copy | move | link
     layout: str = "folders"  # folders | flat

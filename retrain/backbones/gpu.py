@@ -27,7 +27,7 @@ def open_embedder(backbone, pictures):
 
     int8 is for CPUs, and of networks that users bring there is no more than a file for these.
     """
-    if pictures < ENOUGH or not has_card() or not _is_registered(backbone.spec):
+    if pictures < ENOUGH or not has_card() or not computes_on_gpu(backbone.spec):
         return None
     if importlib.util.find_spec("tensorflow") is None:
         log.warning("There is a GPU, but no TensorFlow to use it: this takes the CPU. make setup-full installs it.")
@@ -41,8 +41,8 @@ def open_embedder(backbone, pictures):
     return embed
 
 
-def _is_registered(spec):
-    """Whether a network in full precision is what its name says, also in a stranger's model."""
+def computes_on_gpu(spec):
+    """Whether a GPU can: a network in full precision that is what its name says, also in a stranger's model."""
     try:
         return spec.precision == "float32" and replace(spec, runtime="litert") == find_spec(spec.name)
     except RetrainError:

@@ -29,6 +29,7 @@ COMMANDS = {
     "clean": "Find pictures that harm a training: copies, wrong labels, damaged or dark ones.",
     "serve": "Open Studio in the browser, and serve the model over HTTP.",
     "export": "Write a model, or the split and cropped pictures, for use elsewhere.",
+    "embed": "Write the embeddings of any number of pictures as Parquet files.",
     "sample": "Draw a small labelled picture set to try things on.",
     "backbones": "List the pretrained networks.",
     "doctor": "Check this machine, and say what to do.",

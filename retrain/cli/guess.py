@@ -7,13 +7,15 @@ from pathlib import Path
 import click
 
 from retrain import progress
-from retrain.classifier import Classifier, find_pictures
+from retrain.classifier import Classifier
 from retrain.cli import FILES_FAILED
-from retrain.cli.shared import AS_JSON, MODEL_DIR, graph_options, plain, print_json, trust_options
+from retrain.cli.shared import AS_JSON, MODEL_DIR, engine_options, graph_options, plain, print_json, trust_options
 from retrain.errors import RetrainError
 from retrain.graph_classifier import GraphClassifier
-from retrain.options import GraphOptions, GuessOptions, TrustOptions
+from retrain.options import EngineOptions, GraphOptions, GuessOptions, TrustOptions
 from retrain.recipes.explaining import Explainer
+from retrain.scale import spread
+from retrain.scale.places import find_files, require_local
 
 TOP_AS_TEXT = 5
 
@@ -30,6 +32,7 @@ TOP_AS_TEXT = 5
     help="Write there for each picture the original, a heat map and the part that counts, as `retrain explain` does.",
 )  # fmt: skip
 @graph_options
+@engine_options
 @AS_JSON
 @click.pass_context
 def command(ctx, paths, model_dir, top, out, graph, labels, as_json, **options):
@@ -45,6 +48,7 @@ def command(ctx, paths, model_dir, top, out, graph, labels, as_json, **options):
     retrain guess --json holiday > guesses.jsonl
     retrain guess --graph retrained_graph.pb --labels retrained_labels.txt picture.jpg
     """
+    engine = EngineOptions(**{name: options.pop(name) for name in asdict(EngineOptions())})
     trust = {name: options.pop(name) for name in asdict(TrustOptions())}
     if graph is None:
         _refuse(ctx, ["labels", *options], "is for a --graph.")
@@ -53,8 +57,10 @@ def command(ctx, paths, model_dir, top, out, graph, labels, as_json, **options):
         _refuse(
             ctx, ["model_dir", "out", "reject_rate", "coverage"], "is for a model that retrain trained, not a graph."
         )
+        if engine.engine != EngineOptions.engine:
+            raise click.UsageError("--engine is for a model that retrain trained, not a graph.", ctx)
         classifier = GraphClassifier.load(graph, labels, GraphOptions(**options), trust["threshold"])
-    print_guesses(classifier, paths, top, as_json, out)
+    print_guesses(classifier, paths, top, as_json, out, engine)
 
 
 def _refuse(ctx, names, reason):
@@ -64,11 +70,11 @@ def _refuse(ctx, names, reason):
             raise click.UsageError(f"{parameter.opts[0]} {reason}", ctx)
 
 
-def print_guesses(classifier, paths, top, as_json, out=None):
+def print_guesses(classifier, paths, top, as_json, out=None, engine=EngineOptions()):  # noqa: B008 - frozen
     """Guess and print; the exit code tells of files that failed.  out: folder for what explains each guess."""
     failed = 0
     with progress.shown():
-        for guess, files in _guesses(classifier, paths, out):
+        for guess, files in _guesses(classifier, paths, out, engine):
             failed += guess.error is not None
             if as_json:
                 print_json(guess.as_dict(top) | files)
@@ -79,18 +85,21 @@ def print_guesses(classifier, paths, top, as_json, out=None):
         raise SystemExit(FILES_FAILED)
 
 
-def _guesses(classifier, paths, out):
+def _guesses(classifier, paths, out, engine):
     """Pairs of a Guess and {kind: path} of what explains it; of nothing where no folder for that is named."""
     piped = paths == ("-",)
-    files = [] if piped else list(find_pictures(paths))
+    files, reader = ([], None) if piped else find_files(paths)
     if not files and not piped:
         raise RetrainError(f"no files under {', '.join(paths)}.", "Name pictures, or folders that hold some.")
+    if out is not None:
+        require_local(*paths)
     explainer = None if out is None else Explainer(classifier, paths, out)
     if piped:
         data = sys.stdin.buffer.read()
         return [explainer.explain_bytes(data) if explainer else (classifier.guess_bytes(data), {})]
     if explainer:
         return progress.track(explainer.explain_files(files), "Guessing", len(files))
+    classifier = spread(classifier, engine, reader)
     return ((guess, {}) for guess in progress.track(classifier.guess_files(files), "Guessing", len(files)))
 
 

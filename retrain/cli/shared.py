@@ -6,7 +6,7 @@ import re
 import click
 
 from retrain.cli import FILES_FAILED
-from retrain.options import BALANCES, SPLITS, DataOptions, TrustOptions
+from retrain.options import BALANCES, ENGINES, SPLITS, DataOptions, EngineOptions, TrustOptions
 
 # Joiners, which scripts and emoji are written with, and bytes of names that are not UTF-8.
 KEPT = {"\u200c", "\u200d", *map(chr, range(0xDC80, 0xDD00))}
@@ -54,6 +54,20 @@ def trust_options(command):
             "--coverage", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",
             help="Name so many labels that the true one is among them for this share of pictures: none is unknown, "
             "several are ambiguous.",
+        ),
+    ])  # fmt: skip
+
+
+def engine_options(command):
+    """The options of EngineOptions."""
+    return _add(command, [
+        click.option(
+            "--engine", type=click.Choice(ENGINES), default=EngineOptions.engine, show_default=True,
+            help="ray: a Ray cluster computes, see docs/scale.md.",
+        ),
+        click.option(
+            "--address", metavar="HOST:PORT",
+            help="Of the cluster; auto: the one this machine belongs to.  [default: one of this machine alone]",
         ),
     ])  # fmt: skip
 

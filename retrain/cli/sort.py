@@ -6,7 +6,7 @@ import click
 
 from retrain import progress
 from retrain.cli import FILES_FAILED, program
-from retrain.cli.shared import AS_JSON, MODEL_DIR, print_json, trust_options
+from retrain.cli.shared import AS_JSON, MODEL_DIR, engine_options, print_json, trust_options
 from retrain.options import SortOptions
 from retrain.recipes.sorting import LAYOUTS, MODES, sort_dir, undo_sort
 
@@ -24,6 +24,7 @@ from retrain.recipes.sorting import LAYOUTS, MODES, sort_dir, undo_sort
 )  # fmt: skip
 @trust_options
 @MODEL_DIR
+@engine_options
 @click.option("--dry-run", is_flag=True, default=SortOptions.dry_run, help="Print what would go where, change nothing.")
 @click.option("--undo", metavar="DST", help="Take back all that was sorted into DST.")
 @AS_JSON

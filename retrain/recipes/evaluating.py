@@ -4,7 +4,6 @@ import time
 
 import numpy as np
 
-from retrain.bottlenecks import Store, embed_files
 from retrain.classifier import Classifier
 from retrain.dataset import TESTING, find_dataset
 from retrain.errors import RetrainError
@@ -16,6 +15,8 @@ from retrain.recipes.judging import count_learned, leave_out_foreign, score_unkn
 from retrain.recipes.multilabel import evaluate_multilabel
 from retrain.recipes.training import skipped_rows, store_path
 from retrain.report import Evidence, write_report
+from retrain.scale import embed_set
+from retrain.scale.places import find_remote_dataset, is_remote, require_local
 
 
 def evaluate(data, options=EvaluateOptions()):  # noqa: B008 - frozen
@@ -33,10 +34,16 @@ def evaluate(data, options=EvaluateOptions()):  # noqa: B008 - frozen
         result = evaluate_multilabel(data, classifier, options, store_path(model_dir))
         return result | {"model_dir": str(model_dir), "seconds": round(time.perf_counter() - start, 3)}
     classes = classifier.labels
-    paths, labels, strangers = _find_labelled(data, classes, options.only)
-    with Store(store_path(model_dir)) as store:
-        known = embed_files(paths, classifier.model.backbones, store)
-        unknown = embed_files(strangers, classifier.model.backbones, store)
+    dataset, reader = _find_labelled(data, options)
+    paths, labels, strangers = _known_pictures(dataset, data, classes)
+    embed_all = partial(
+        embed_set,
+        backbones=classifier.model.backbones,
+        options=options,
+        store_path=store_path(model_dir),
+        reader=reader,
+    )
+    known, unknown = embed_all(paths), embed_all(strangers)
     if not known.kept:
         raise RetrainError(f"no pictures under {data}: {len(paths)} files looked at, all refused.", "Check the folder.")
     truth, embeddings = np.array(labels)[known.kept], normalize(known.embeddings)
@@ -88,14 +95,21 @@ def _score_candidates(candidates, truth, coverage):
     }
 
 
-def _find_labelled(data, classes, only):
-    """Paths and class numbers of the pictures whose class the model knows, and paths of those in `_unknown/`."""
+def _find_labelled(data, options):
+    """The data set, and the reader of its files."""
+    if is_remote(data):
+        require_local(*filter(None, [options.html and data]))
+        return find_remote_dataset(data, options.only)
     if labels_files(data):
         raise RetrainError(
             f"the pictures of {data} have several labels; this model tells one.",
             f"Name a folder with one folder a class, or train on it: retrain train {data}",
         )
-    dataset = find_dataset(data, only)
+    return find_dataset(data, options.only), None
+
+
+def _known_pictures(dataset, data, classes):
+    """Paths and class numbers of the pictures whose class the model knows, and paths of those in `_unknown/`."""
     leave_out_foreign(dataset.classes, classes)
     wanted = [
         row

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrain.bottlenecks import Store, embed_files
 from retrain.classifier import Classifier
 from retrain.dataset import TESTING
 from retrain.errors import RetrainError
@@ -27,6 +26,8 @@ from retrain.multilabel.head import (
 from retrain.multilabel.metrics import JudgedLabels, calibration_error, per_class_scores, summarize
 from retrain.recipes.judging import count_learned, leave_out_foreign
 from retrain.report import LabelEvidence, advise_on_labels, write_multilabel
+from retrain.scale import embed_set
+from retrain.scale.places import require_local
 
 log = logging.getLogger("retrain")
 
@@ -147,11 +148,11 @@ def evaluate_multilabel(data, classifier, options, store_path):
 
     data: a folder with `labels.csv`, or with class folders, in several of which a picture may lie.
     """
+    require_local(data)
     model, classes = classifier.model, classifier.labels
     dataset = _find_labelled(data, classes, options.only)
-    with Store(store_path) as store:
-        known = embed_files(dataset.paths, model.backbones, store)
-        strangers = embed_files(dataset.unknown, model.backbones, store)
+    known = embed_set(dataset.paths, model.backbones, options, store_path)
+    strangers = embed_set(dataset.unknown, model.backbones, options, store_path)
     if not known.kept:
         raise RetrainError(
             f"no pictures under {data}: {len(dataset)} files looked at, all refused.", "Check the folder."

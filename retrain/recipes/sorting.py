@@ -15,6 +15,8 @@ from retrain.progress import track
 from retrain.recipes.journal import BATCH, HINTS, NAMES, Journal, plain_errors
 from retrain.recipes.names import NAME_BYTES, cut, folder_names
 from retrain.recipes.sidecars import group
+from retrain.scale import spread
+from retrain.scale.places import require_local
 
 MODES, LAYOUTS = ["copy", "move", "link"], ["folders", "flat"]
 AMBIGUOUS, ERROR = "_ambiguous", "_error"
@@ -32,9 +34,10 @@ def sort_dir(source, destination, options=SortOptions(), classifier=None):  # no
     """
     require_known("mode", options.mode, MODES)
     require_known("layout", options.layout, LAYOUTS)
+    require_local(source, destination)
     with plain_errors(destination):
         source, destination = _check_folders(source, destination)
-    classifier = classifier or Classifier.load(options.model_dir, options)
+    classifier = classifier or spread(Classifier.load(options.model_dir, options), options)
     if getattr(classifier, "is_multilabel", False):
         log.info("This model tells several labels of a picture: each is filed under its best one.")
     with plain_errors(destination), _open_journal(destination, options) as journal:

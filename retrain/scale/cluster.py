@@ -1,0 +1,188 @@
+"""Embed on a Ray cluster: Ray Data streams names of files through tasks that decode and actors that hold the networks.
+
+Rows come in the order of the names.  What a lost machine had under way is done again by others, so that each file is
+one row, once.  Where tasks and actors both need a processor alone, Ray Data joins the two to one step.
+"""
+
+import logging
+import os
+from contextlib import contextmanager
+
+import numpy as np
+
+import retrain
+from retrain.backbones import Backbone
+from retrain.backbones.gpu import ENOUGH, computes_on_gpu, open_embedder
+from retrain.backbones.runner import no_chatter
+from retrain.errors import RetrainError
+from retrain.images import DECODER_VERSION, ImageError, to_input
+from retrain.parallel import chunks, ordered_map
+from retrain.scale.local import Row, look
+from retrain.scale.places import missing
+
+BLOCK = 128  # files that travel together; an actor is done with them within a second
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_NUM_REDIS_GET_RETRIES": "1",  # half a minute of waiting for a cluster that is gone, not twenty
+}
+
+log = logging.getLogger("retrain")
+
+
+def open_cluster(address=None):
+    """Function (names, backbones, reader) → rows in order.
+
+    address: HOST:PORT of a cluster, or auto for the one that this machine belongs to; None starts one of this machine
+    alone, which ends with this process.  Raises RetrainError.
+    """
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise missing("Ray") from None
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    if not ray.is_initialized():
+        try:
+            with no_chatter():
+                ray.init(
+                    address or "local", include_dashboard=None if address else False, log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )  # fmt: skip
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            hint = "`ray start --head` begins one; run this on a machine that belongs to it."
+            raise RetrainError(f"no Ray cluster answers at {address}: {error}.", hint) from error
+    return _embed
+
+
+def _embed(names, backbones, reader):
+    """Yield a Row a file, in order."""
+    import ray.data
+
+    tables = _tables(names)
+    if not tables:
+        return
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    with _plain_errors():
+        files = ray.data.from_arrow(tables)
+        ready = files.map_batches(
+            _prepare, batch_size=None, batch_format="numpy", num_cpus=1,
+            fn_kwargs={"specs": [backbone.spec for backbone in backbones], "reader": reader, "versions": _versions()},
+        )  # fmt: skip
+        embedded = ready.map_batches(
+            _Networks, fn_constructor_args=([(each.spec, each.content) for each in backbones],), batch_size=BLOCK,
+            batch_format="numpy", compute=ray.data.ActorPoolStrategy(min_size=1, max_size=None),
+            **_device(backbones),
+        )  # fmt: skip
+        for batch in embedded.iter_batches(batch_size=None, batch_format="numpy"):
+            yield from _rows(batch, len(backbones))
+
+
+def _tables(names):
+    import pyarrow
+
+    # As bytes: a name need not be UTF-8.
+    return [pyarrow.table({"name": [os.fsencode(name) for name in block]}) for block in chunks(names, BLOCK)]
+
+
+def _device(backbones):
+    """What an actor asks the cluster for: a GPU where there is one that the networks can use, else a processor."""
+    import ray
+
+    on_gpu = all(computes_on_gpu(backbone.spec) for backbone in backbones)
+    return {"num_gpus": 1} if on_gpu and ray.cluster_resources().get("GPU") else {"num_cpus": 1}
+
+
+def _versions():
+    return retrain.__version__, DECODER_VERSION
+
+
+def _prepare(batch, specs, reader, versions):
+    """From names to the inputs of the networks: runs on the cluster."""
+    if _versions() != versions:
+        raise RetrainError(
+            f"a machine of the cluster has retrain {retrain.__version__}, this one {versions[0]}.",
+            "Install the same on all.",
+        )
+    names = map(os.fsdecode, batch["name"])
+    rows, inputs = zip(*ordered_map(lambda name: _look(name, specs, reader), names, reader.at_once), strict=True)
+    errors = [(row.error.reason, row.error.detail) if row.error else ("", "") for row in rows]
+    return {
+        "name": batch["name"],
+        "digest": _bytes(row.digest for row in rows),
+        "size": np.array([row.size for row in rows]),
+        "reason": np.array([reason for reason, _ in errors]),
+        "detail": np.array([detail for _, detail in errors]),
+        **{f"input{number}": np.stack(each) for number, each in enumerate(zip(*inputs, strict=True))},
+    }
+
+
+def _look(name, specs, reader):
+    row, image = look(name, reader)
+    if image is None:
+        return row, [np.zeros((spec.image_size, spec.image_size, 3), np.uint8) for spec in specs]
+    return row, [to_input(image, spec.image_size, spec.crop) for spec in specs]
+
+
+def _bytes(values):
+    """Array of bytes as they are: NumPy's own ends them at their last zeros."""
+    return np.fromiter(values, object)
+
+
+class _Networks:
+    """The networks in an actor, which a lost machine's successor makes anew."""
+
+    def __init__(self, networks):
+        """networks: (BackboneSpec, bytes of its file) each."""
+        self.embed = [_open(Backbone(*network)) for network in networks]
+
+    def __call__(self, batch):
+        """From inputs to embeddings, the columns `part0`, …"""
+        for number, embed in enumerate(self.embed):
+            batch[f"part{number}"] = embed(batch.pop(f"input{number}"))
+        return batch
+
+
+def _open(backbone):
+    return open_embedder(backbone, ENOUGH) or backbone.embed
+
+
+def _rows(batch, parts):
+    columns = [batch[name] for name in ("name", "digest", "size", "reason", "detail")]
+    for number, (name, digest, size, reason, detail) in enumerate(zip(*columns, strict=True)):
+        row = Row(os.fsdecode(name), digest, int(size))
+        if reason:
+            row.error = ImageError(str(reason), str(detail))
+        else:
+            row.parts = [batch[f"part{part}"][number] for part in range(parts)]
+        yield row
+
+
+@contextmanager
+def _plain_errors():
+    """Ray's errors as ours."""
+    from ray.exceptions import RayError, RayTaskError
+
+    try:
+        yield
+    except RayError as error:
+        cause = error.cause if isinstance(error, RayTaskError) else error.__cause__
+        while isinstance(cause, RayTaskError):
+            cause = cause.cause
+        if isinstance(cause, RetrainError):
+            raise cause from error
+        if isinstance(cause, ModuleNotFoundError):
+            hint = "Install retrain there as it is here: pip install 'retrain[scale]'."
+            raise RetrainError(f"a machine of the cluster lacks {cause.name}.", hint) from error
+        raise RetrainError(
+            f"the Ray cluster failed: {_last_line(cause or error)}.", "--debug shows all it said."
+        ) from error
+
+
+def _last_line(error):
+    return str(error).strip().rpartition("\n")[2].rstrip(".") or type(error).__name__

@@ -1,0 +1,150 @@
+"""Where files lie: in folders of this machine, or in a store such as S3, which pyarrow reads."""
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from retrain.classifier import find_pictures
+from retrain.dataset import PART_NAMES, UNKNOWN, Dataset
+from retrain.errors import RetrainError
+from retrain.images import MAX_BYTES, ImageError, read
+
+REMOTE = re.compile(r"(s3|gs|gcs|abfss?|hdfs)://")
+AT_ONCE = 16  # files of a store that are on their way to one worker: each takes long to begin
+
+
+def is_remote(place):
+    """Whether that is the address of a store rather than the path of a file."""
+    return REMOTE.match(str(place)) is not None
+
+
+def require_local(*places):
+    """Raise RetrainError where one of these folders does not lie on this machine."""
+    for place in filter(is_remote, places):
+        raise RetrainError(f"{place} is no folder of this machine.", "Mount the store, and name the folder.")
+
+
+@dataclass
+class Reader:
+    """Reads files by their names; can be sent to other machines.  filesystems: pyarrow's, by scheme."""
+
+    filesystems: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def at_once(self):
+        """How many files are best read side by side."""
+        return AT_ONCE if self.filesystems else 1
+
+    def read(self, name):
+        """Bytes of a file.  Raises ImageError: `unreadable`, or `too_large`."""
+        if not is_remote(name):
+            return read(name)
+        scheme, _, path = name.partition("://")
+        try:
+            with self.filesystems[scheme].open_input_stream(path) as stream:
+                data = stream.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise ImageError("unreadable", str(error)) from error
+        if len(data) > MAX_BYTES:
+            raise ImageError("too_large", f"the limit is {MAX_BYTES / 1e6:.0f} MB")
+        return data
+
+
+def find_files(places):
+    """Names of the files in folders, of files, and of what lies below addresses such as s3://bucket/folder.
+
+    Returns [name] in order, and the Reader for these.  Raises RetrainError.
+    """
+    names, reader = [], Reader()
+    for place in places:
+        if is_remote(place):
+            names += _list_remote(str(place), reader)
+        else:
+            names += map(str, find_pictures([place]))
+    return names, reader
+
+
+def find_remote_dataset(place, only=()):
+    """As `retrain.dataset.find_dataset`, below an address; and the Reader for it.  Raises RetrainError."""
+    names, reader = find_files([place])
+    rows = [(name, name_below(place, name).split("/")[:-1]) for name in names]
+    are_parts = {folders[0] for _, folders in rows if folders} & PART_NAMES.keys()
+    dataset = Dataset([], parts=[] if are_parts else None)
+    files = []
+    for name, folders in rows:
+        part = folders.pop(0) if folders and folders[0] in are_parts else None
+        if folders and folders[0] == UNKNOWN:
+            dataset.unknown.append(name)
+        elif folders and not folders[0].startswith("_") and bool(part) == bool(are_parts):
+            files.append((folders[0], name, part and PART_NAMES[part]))
+    dataset.classes = sorted({label for label, *_ in files if not only or label in only})
+    for label, name, part in files:
+        if label in dataset.classes:
+            dataset.paths.append(name)
+            dataset.labels.append(dataset.classes.index(label))
+            if part:
+                dataset.parts.append(part)
+    missing_classes = sorted(set(only) - set(dataset.classes))
+    if missing_classes or not dataset.classes:
+        raise RetrainError(f"{place} holds no class {', '.join(missing_classes)}".rstrip() + ".", "Check the address.")
+    return dataset, reader
+
+
+def name_below(place, name):
+    """The name of a file relative to the folder or address that it was found under, with `/` between folders."""
+    if is_remote(place):
+        return name.partition("://")[2].removeprefix(_root(place)).lstrip("/") or PurePosixPath(name).name
+    path = Path(name)
+    return path.name if path == Path(place) else path.relative_to(place).as_posix()
+
+
+def open_filesystem(place):
+    """pyarrow's filesystem for a folder or an address, and the path of the place in it.  Raises RetrainError."""
+    types = _pyarrow()
+    if not is_remote(place):
+        return types.LocalFileSystem(), str(Path(place).absolute())
+    try:
+        return types.FileSystem.from_uri(place)
+    except (OSError, ValueError) as error:
+        raise RetrainError(f"{place} cannot be opened: {error}.", "Check the address and the credentials.") from error
+
+
+def _root(place):
+    return str(place).partition("://")[2].partition("?")[0].rstrip("/")
+
+
+def _list_remote(place, reader):
+    types, scheme = _pyarrow(), place.partition("://")[0]
+    filesystem, root = open_filesystem(place)
+    reader.filesystems[scheme] = filesystem
+    try:
+        info = filesystem.get_file_info(root)
+        if info.type == types.FileType.File:
+            return [f"{scheme}://{root}"]
+        found = filesystem.get_file_info(types.FileSelector(root, recursive=True))
+    except (OSError, ValueError) as error:
+        raise RetrainError(f"{place} cannot be listed: {error}.", "Check the address and the credentials.") from error
+    paths = [info.path for info in found if info.type == types.FileType.File and not _is_hidden(info.path, root)]
+    return [f"{scheme}://{path}" for path in sorted(paths, key=lambda path: path.split("/"))]
+
+
+def _is_hidden(path, root):
+    return any(part.startswith(".") for part in path.removeprefix(root).split("/"))
+
+
+def _pyarrow():
+    # It looks for Amazon's own machines where nothing says what it is to use, and waits for them.
+    os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
+    try:
+        import pyarrow.fs
+    except ImportError:
+        raise missing("pyarrow") from None
+    return pyarrow.fs
+
+
+def missing(package):
+    """The error where a package of the extra `scale` is not installed."""
+    hint = "pip install 'retrain[scale]'; the container images do not hold it."
+    return RetrainError(f"this needs {package}, which is not installed.", hint)
