@@ -190,7 +190,7 @@ add_mounts() {
   mounted=:
   [ -n "$model" ] || [ ! -L "$files/model" ] || model=$files/model
   case $command-$model in
-    guess-* | imagenet-* | sort-* | explain-* | report-* | crawl-*) ;;
+    guess-* | imagenet-* | embed-* | sort-* | explain-* | report-* | crawl-*) ;;
     odd-*) ! asks_network odd || learns ;;
     learn-*) learns ;;
     train- | export- | clean-* | serve-) adds_to "$files" ;;
@@ -203,7 +203,7 @@ add_mounts() {
     learn) folder_of "${out:-results}" && adds_to "$REPLY" ;;
     sample) adds_to "${paths[0]-}" ;;
     export) add_export_mounts ;;
-    guess | explain) adds_to "$out" ;;
+    guess | explain | embed) adds_to "$out" ;;
     clean) [ -z "$changes" ] || writes "$undo" ${paths[@]+"${paths[@]}"} ;;
     shell) writes . ;;
     serve) writes "$data" ${allowed[@]+"${allowed[@]}"} ;;
@@ -219,7 +219,7 @@ add_mounts() {
   case $command in learn | odd) ;; *) reads "$data" ;; esac
   case $command in
     train | learn) ;; # a new model takes the old one's place, and that of a mount is taken
-    imagenet) ;;      # has no model
+    imagenet | embed) ;; # have no model
     *) if [ -n "$graph" ]; then reads "$graph" "$labels"; else reads "$files" "$model"; fi ;;
   esac
 }

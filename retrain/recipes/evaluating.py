@@ -36,14 +36,10 @@ def evaluate(data, options=EvaluateOptions()):  # noqa: B008 - frozen
     classes = classifier.labels
     dataset, reader = _find_labelled(data, options)
     paths, labels, strangers = _known_pictures(dataset, data, classes)
-    embed_all = partial(
-        embed_set,
-        backbones=classifier.model.backbones,
-        options=options,
-        store_path=store_path(model_dir),
-        reader=reader,
+    known, unknown = (
+        embed_set(files, classifier.model.backbones, options, store_path(model_dir), reader)
+        for files in (paths, strangers)
     )
-    known, unknown = embed_all(paths), embed_all(strangers)
     if not known.kept:
         raise RetrainError(f"no pictures under {data}: {len(paths)} files looked at, all refused.", "Check the folder.")
     truth, embeddings = np.array(labels)[known.kept], normalize(known.embeddings)

@@ -33,7 +33,7 @@ def spread(classifier, options, reader=None):
 
 
 def embed_set(paths, backbones, options, store_path, reader=None):
-    """As `retrain.bottlenecks.embed_files`, by the engine that the options name; only the local one gives thumbnails."""
+    """As `retrain.bottlenecks.embed_files`, by the engine that the options name; Ray makes no thumbnails."""
     if options.engine == "local" and not (reader and reader.filesystems):
         with Store(store_path) as store:
             return embed_files(paths, backbones, store)

@@ -7,6 +7,7 @@ one row, once.  Where tasks and actors both need a processor alone, Ray Data joi
 import logging
 import os
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,6 @@ from retrain.errors import RetrainError
 from retrain.images import DECODER_VERSION, ImageError, to_input
 from retrain.parallel import chunks, ordered_map
 from retrain.scale.local import Row, look
-from retrain.scale.places import missing
 
 BLOCK = 128  # files that travel together; an actor is done with them within a second
 SETTINGS = {
@@ -43,8 +43,9 @@ def open_cluster(address=None):
         import ray
         import ray.data
     except ImportError:
-        raise missing("Ray") from None
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+        hint = "pip install 'retrain[scale]'; the container images do not hold it."
+        raise RetrainError("this needs Ray, which is not installed.", hint) from None
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails, we tell
     if not ray.is_initialized():
         try:
             with no_chatter():
@@ -67,11 +68,12 @@ def _embed(names, backbones, reader):
         return
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.execution_options.preserve_order = True
+    context.execution_options.preserve_order = context.raise_original_map_exception = True
     with _plain_errors():
         files = ray.data.from_arrow(tables)
+        prepare: Any = _prepare  # Ray's types know no further arguments
         ready = files.map_batches(
-            _prepare, batch_size=None, batch_format="numpy", num_cpus=1,
+            prepare, batch_size=None, batch_format="numpy", num_cpus=1,
             fn_kwargs={"specs": [backbone.spec for backbone in backbones], "reader": reader, "versions": _versions()},
         )  # fmt: skip
         embedded = ready.map_batches(
@@ -166,22 +168,27 @@ def _rows(batch, parts):
 @contextmanager
 def _plain_errors():
     """Ray's errors as ours."""
-    from ray.exceptions import RayError, RayTaskError
+    from ray.exceptions import RayError
 
     try:
         yield
     except RayError as error:
-        cause = error.cause if isinstance(error, RayTaskError) else error.__cause__
-        while isinstance(cause, RayTaskError):
-            cause = cause.cause
-        if isinstance(cause, RetrainError):
-            raise cause from error
-        if isinstance(cause, ModuleNotFoundError):
-            hint = "Install retrain there as it is here: pip install 'retrain[scale]'."
-            raise RetrainError(f"a machine of the cluster lacks {cause.name}.", hint) from error
-        raise RetrainError(
-            f"the Ray cluster failed: {_last_line(cause or error)}.", "--debug shows all it said."
-        ) from error
+        causes = list(_causes(error))
+        for cause in causes:
+            if isinstance(cause, RetrainError):
+                raise cause from error
+            if isinstance(cause, ModuleNotFoundError):
+                hint = "Install retrain there as it is here: pip install 'retrain[scale]'."
+                raise RetrainError(f"a machine of the cluster lacks {cause.name}.", hint) from error
+        problem = f"the Ray cluster failed: {_last_line(causes[-1])}."
+        raise RetrainError(problem, "--debug shows all it said.") from error
+
+
+def _causes(error):
+    """An error and what led to it: Ray tells that in two ways."""
+    while error:
+        yield error
+        error = getattr(error, "cause", None) or error.__cause__
 
 
 def _last_line(error):

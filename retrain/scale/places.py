@@ -69,27 +69,30 @@ def find_files(places):
 def find_remote_dataset(place, only=()):
     """As `retrain.dataset.find_dataset`, below an address; and the Reader for it.  Raises RetrainError."""
     names, reader = find_files([place])
-    rows = [(name, name_below(place, name).split("/")[:-1]) for name in names]
-    are_parts = {folders[0] for _, folders in rows if folders} & PART_NAMES.keys()
-    dataset = Dataset([], parts=[] if are_parts else None)
-    files = []
-    for name, folders in rows:
-        part = folders.pop(0) if folders and folders[0] in are_parts else None
-        if folders and folders[0] == UNKNOWN:
-            dataset.unknown.append(name)
-        elif folders and not folders[0].startswith("_") and bool(part) == bool(are_parts):
-            files.append((folders[0], name, part and PART_NAMES[part]))
-    dataset.classes = sorted({label for label, *_ in files if not only or label in only})
-    for label, name, part in files:
-        if label in dataset.classes:
-            dataset.paths.append(name)
-            dataset.labels.append(dataset.classes.index(label))
-            if part:
-                dataset.parts.append(part)
-    missing_classes = sorted(set(only) - set(dataset.classes))
-    if missing_classes or not dataset.classes:
-        raise RetrainError(f"{place} holds no class {', '.join(missing_classes)}".rstrip() + ".", "Check the address.")
+    found = list(_labelled(place, names))
+    files = [row for row in found if not row[0].startswith("_") and (not only or row[0] in only)]
+    classes = sorted({label for label, *_ in files})
+    lost = sorted(set(only) - set(classes))
+    if lost or not classes:
+        raise RetrainError(f"{place} holds no class {', '.join(lost)}".rstrip() + ".", "Check the address.")
+    dataset = Dataset(
+        classes,
+        [name for _, name, _ in files],
+        [classes.index(label) for label, *_ in files],
+        [part for *_, part in files] if files[0][2] else None,
+        [name for label, name, _ in found if label == UNKNOWN],
+    )
     return dataset, reader
+
+
+def _labelled(place, names):
+    """Yield (label, name, part) of files in class folders; part: None where the data set is in one piece."""
+    folders = {name: name_below(place, name).split("/")[:-1] for name in names}
+    parts = {path[0] for path in folders.values() if path} & PART_NAMES.keys()
+    for name, path in folders.items():
+        part = PART_NAMES[path.pop(0)] if path and path[0] in parts else None
+        if path and (part or not parts or path[0] == UNKNOWN):
+            yield path[0], name, part
 
 
 def name_below(place, name):
@@ -140,11 +143,6 @@ def _pyarrow():
     try:
         import pyarrow.fs
     except ImportError:
-        raise missing("pyarrow") from None
+        hint = "make setup-full, or pip install pyarrow; the image retrain:full holds it."
+        raise RetrainError("this needs pyarrow, which is not installed.", hint) from None
     return pyarrow.fs
-
-
-def missing(package):
-    """The error where a package of the extra `scale` is not installed."""
-    hint = "pip install 'retrain[scale]'; the container images do not hold it."
-    return RetrainError(f"this needs {package}, which is not installed.", hint)
