@@ -203,7 +203,8 @@ add_mounts() {
     learn) folder_of "${out:-results}" && adds_to "$REPLY" ;;
     sample) adds_to "${paths[0]-}" ;;
     export) add_export_mounts ;;
-    guess | explain | embed) adds_to "$out" ;;
+    embed) [[ $out == *://* ]] || adds_to "$out" ;;
+    guess | explain) adds_to "$out" ;;
     clean) [ -z "$changes" ] || writes "$undo" ${paths[@]+"${paths[@]}"} ;;
     shell) writes . ;;
     serve) writes "$data" ${allowed[@]+"${allowed[@]}"} ;;

@@ -321,6 +321,12 @@ retrain() {
   [ "$(cat "$RECORD.image")" = retrain:guess ]
 }
 
+@test "embed reads the pictures and writes OUT, with the full image" {
+  retrain embed holiday --out embeddings.parquet
+  mounted "rw $here/embeddings.parquet" "ro $here/holiday"
+  [ "$(cat "$RECORD.image")" = retrain:full ]
+}
+
 @test "guess makes no folder, and needs none" {
   rm -r tf_files
   "$project/guess.sh" holiday/1.jpg
