@@ -219,7 +219,7 @@ add_mounts() {
   if [ "$command" = sort ]; then add_sort_mounts ${paths[@]+"${paths[@]}"}; else reads ${paths[@]+"${paths[@]}"}; fi
   case $command in learn | odd) ;; *) reads "$data" ;; esac
   case $command in
-    train | learn) ;; # a new model takes the old one's place, and that of a mount is taken
+    train | learn) ;;    # a new model takes the old one's place, and that of a mount is taken
     imagenet | embed) ;; # have no model
     *) if [ -n "$graph" ]; then reads "$graph" "$labels"; else reads "$files" "$model"; fi ;;
   esac
