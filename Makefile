@@ -10,7 +10,7 @@ SHELL_FILES = *.sh scripts/*.sh scripts/compat/*.sh tests/shell/*.bash tests/she
 DOCS = ARCHITECTURE.md docs/commands.md
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	--group build pyproject.toml
-TRAINING = scikit-learn scipy joblib narwhals cleanlab pandas python-dateutil termcolor tzdata
+TRAINING = scikit-learn scipy joblib narwhals cleanlab pandas python-dateutil six termcolor tzdata
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-full setup-dev crawl learn train guess imagenet sort explain odd evaluate report serve clean demo doctor \

@@ -15,8 +15,8 @@ from retrain.recipes.judging import count_learned, leave_out_foreign, score_unkn
 from retrain.recipes.multilabel import evaluate_multilabel
 from retrain.recipes.training import skipped_rows, store_path
 from retrain.report import Evidence, write_report
-from retrain.scale import embed_set
 from retrain.scale.places import find_remote_dataset, is_remote, require_local
+from retrain.scale.sets import embed_set
 
 
 def evaluate(data, options=EvaluateOptions()):  # noqa: B008 - frozen

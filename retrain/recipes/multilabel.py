@@ -26,8 +26,8 @@ from retrain.multilabel.head import (
 from retrain.multilabel.metrics import JudgedLabels, calibration_error, per_class_scores, summarize
 from retrain.recipes.judging import count_learned, leave_out_foreign
 from retrain.report import LabelEvidence, advise_on_labels, write_multilabel
-from retrain.scale import embed_set
 from retrain.scale.places import require_local
+from retrain.scale.sets import embed_set
 
 log = logging.getLogger("retrain")
 

@@ -1,0 +1,23 @@
+"""Embeddings of a whole set of files, in memory, by the engine that the options name."""
+
+import numpy as np
+
+from retrain.bottlenecks import Embedded, Store, embed_files
+from retrain.scale import open_embedding
+from retrain.scale.places import Reader
+
+
+def embed_set(paths, backbones, options, store_path, reader=None):
+    """As `retrain.bottlenecks.embed_files`; a cluster makes no thumbnails.  reader: of files not on this machine."""
+    if options.engine == "local" and not (reader and reader.filesystems):
+        with Store(store_path) as store:
+            return embed_files(paths, backbones, store)
+    rows = list(open_embedding(options)(map(str, paths), backbones, reader or Reader()))
+    kept = [number for number, row in enumerate(rows) if not row.error]
+    embeddings = [
+        np.array([rows[number].parts[part] for number in kept], np.float32).reshape(-1, backbone.spec.embedding_size)
+        for part, backbone in enumerate(backbones)
+    ]
+    skipped = [(paths[number], row.error) for number, row in enumerate(rows) if row.error]
+    nothing = np.empty((len(kept), 0), np.uint8)
+    return Embedded(kept, [rows[number].digest for number in kept], embeddings, nothing, [], skipped, len(kept))
