@@ -25,7 +25,7 @@ from retrain.options import EmbedOptions
 from retrain.progress import track
 from retrain.recipes.locking import locked
 from retrain.scale import open_embedding
-from retrain.scale.places import find_files, is_remote, name_below, open_filesystem
+from retrain.scale.places import find_files, is_remote, name_below, open_filesystem, without_secrets
 
 ROWS = 4096  # of a part; a kill loses at most so many
 PART, SUCCESS, LOCK = "part-%05d.parquet", "_SUCCESS", ".lock"
@@ -45,7 +45,7 @@ def embed(source, out, options=EmbedOptions()):  # noqa: B008 - frozen
     embed_all = open_embedding(options)
     names, reader = find_files([source])
     if not names:
-        raise RetrainError(f"no files under {source}.", "Name a folder or an address that holds pictures.")
+        raise RetrainError(f"no files under {without_secrets(source)}.", "Name a place that holds pictures.")
     backbones = [load_backbone(name) for name in names_of(options.backbone)]
     with _Parts.open(out, source, backbones) as parts:
         there = len(parts.known)
@@ -197,7 +197,7 @@ def _schema(dimensions, told):
 
 def _mark(source):
     """What tells one source from another, and nobody where it lies."""
-    place = str(source).partition("?")[0] if is_remote(source) else os.path.realpath(source)
+    place = without_secrets(source) if is_remote(source) else os.path.realpath(source)
     return hashlib.sha256(os.fsencode(place)).hexdigest()[:16]
 
 

@@ -98,7 +98,7 @@ def _labelled(place, names):
 def name_below(place, name):
     """The name of a file relative to the folder or address that it was found under, with `/` between folders."""
     if is_remote(place):
-        return name.partition("://")[2].removeprefix(_root(place)).lstrip("/") or PurePosixPath(name).name
+        return name.removeprefix(without_secrets(place)).lstrip("/") or PurePosixPath(name).name
     path = Path(name)
     return path.name if path == Path(place) else path.relative_to(place).as_posix()
 
@@ -111,11 +111,24 @@ def open_filesystem(place):
     try:
         return types.FileSystem.from_uri(place)
     except (OSError, ValueError) as error:
-        raise RetrainError(f"{place} cannot be opened: {error}.", "Check the address and the credentials.") from error
+        raise RetrainError(
+            f"{without_secrets(place)} cannot be opened: {error}.", "Check the address and the credentials."
+        ) from error
 
 
-def _root(place):
-    return str(place).partition("://")[2].partition("?")[0].rstrip("/")
+def without_secrets(place):
+    """An address without what may stand before the @ and behind the ?: keys and settings.  A path as it is."""
+    if not is_remote(place):
+        return str(place)
+    scheme, _, rest = str(place).partition("?")[0].partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}".rstrip("/")
+
+
+def _refused(place, error):
+    return RetrainError(
+        f"{without_secrets(place)} cannot be read or written: {error}.", "Check the address and the credentials."
+    )
 
 
 def _list_remote(place, reader):
@@ -128,7 +141,9 @@ def _list_remote(place, reader):
             return [f"{scheme}://{root}"]
         found = filesystem.get_file_info(types.FileSelector(root, recursive=True))
     except (OSError, ValueError) as error:
-        raise RetrainError(f"{place} cannot be listed: {error}.", "Check the address and the credentials.") from error
+        raise RetrainError(
+            f"{without_secrets(place)} cannot be listed: {error}.", "Check the address and the credentials."
+        ) from error
     paths = [info.path for info in found if info.type == types.FileType.File and not _is_hidden(info.path, root)]
     return [f"{scheme}://{path}" for path in sorted(paths, key=lambda path: path.split("/"))]
 

@@ -4,7 +4,7 @@ import pytest
 
 from retrain import EmbedOptions, EvaluateOptions, RetrainError, SortOptions, embed, evaluate, sort_dir
 from retrain.images import ImageError
-from retrain.scale.places import Reader, find_files, find_remote_dataset, is_remote, name_below
+from retrain.scale.places import Reader, find_files, find_remote_dataset, is_remote, name_below, without_secrets
 
 fs = pytest.importorskip("pyarrow.fs")
 moto_server = pytest.importorskip("moto.server")
@@ -45,6 +45,18 @@ def test_names_of_a_store_stand_in_order(bucket, folder):
     assert reader.read(names[-1]) == (folder / ascii_names[-1]).read_bytes()
 
 
+def test_keys_in_an_address_are_told_nobody(bucket, monkeypatch):
+    host = os.environ["AWS_ENDPOINT_URL"].partition("://")[2]
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    place = f"s3://key:secret@photos/set/tree?scheme=http&endpoint_override={host}"
+    names, _ = find_files([place])
+    assert name_below(place, names[0]) == name_below(bucket, names[0]).removeprefix("tree/")
+    assert without_secrets(place) == "s3://photos/set/tree"
+    with pytest.raises(RetrainError) as error:
+        find_files([place.replace("photos", "no-such")])
+    assert "secret" not in str(error.value)
+
+
 def test_one_file_of_a_store_can_be_named(bucket):
     assert find_files([f"{bucket}/notes.txt"])[0] == ["s3://photos/set/notes.txt"]
 
@@ -56,7 +68,7 @@ def test_file_that_is_gone_is_unreadable(bucket):
 
 
 def test_store_that_does_not_answer_is_an_error(bucket):
-    with pytest.raises(RetrainError, match="cannot be listed"):
+    with pytest.raises(RetrainError, match="cannot be read"):
         find_files(["s3://no-such-bucket/x"])
 
 
