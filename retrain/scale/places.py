@@ -111,9 +111,7 @@ def open_filesystem(place):
     try:
         return types.FileSystem.from_uri(place)
     except (OSError, ValueError) as error:
-        raise RetrainError(
-            f"{without_secrets(place)} cannot be opened: {error}.", "Check the address and the credentials."
-        ) from error
+        raise _refused(place, error) from error
 
 
 def without_secrets(place):
@@ -141,9 +139,7 @@ def _list_remote(place, reader):
             return [f"{scheme}://{root}"]
         found = filesystem.get_file_info(types.FileSelector(root, recursive=True))
     except (OSError, ValueError) as error:
-        raise RetrainError(
-            f"{without_secrets(place)} cannot be listed: {error}.", "Check the address and the credentials."
-        ) from error
+        raise _refused(place, error) from error
     paths = [info.path for info in found if info.type == types.FileType.File and not _is_hidden(info.path, root)]
     return [f"{scheme}://{path}" for path in sorted(paths, key=lambda path: path.split("/"))]
 
