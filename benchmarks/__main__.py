@@ -24,8 +24,15 @@ NAMES = [
 @click.option(
     "--repeats", type=click.IntRange(1), default=5, show_default=True, help="Runs of each side; medians count."
 )
-def main(names, data, repeats):
+@click.option(
+    "--counts",
+    default=",".join(map(str, Bench.counts)),
+    show_default=True,
+    help="Pictures that scale takes, from few to many.",
+)
+def main(names, data, repeats, counts):
     """Run all benchmarks, or those named, each beside its peer in alternating runs."""
+    counts = tuple(map(int, counts.split(",")))
     compile_byte_code()
     with tempfile.TemporaryDirectory(prefix="retrain-bench-") as scratch:
         photos = find_photos(data, Path(scratch))
@@ -35,7 +42,7 @@ def main(names, data, repeats):
             folder.mkdir()
             # In a process of its own: a child's peak memory counts what its parent held when starting it.
             with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-                publish(name, pool.submit(measure, name, Bench(photos, folder, repeats)).result())
+                publish(name, pool.submit(measure, name, Bench(photos, folder, repeats, counts)).result())
 
 
 if __name__ == "__main__":

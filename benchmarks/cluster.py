@@ -18,6 +18,7 @@ from benchmarks.common import RETRAIN, run
 from benchmarks.scale import draw_many
 from retrain.dataset import walk
 from retrain.parallel import cores
+from retrain.recipes.sampling import SUBJECTS
 from retrain.scale.cluster import SETTINGS
 
 DRAWN, REAL = 20_000, 2_000  # pictures; the real ones are the photos given, as often as it takes
@@ -26,7 +27,7 @@ START = 128  # pictures of a run that shows what beginning costs
 
 def measure(bench):
     run(RETRAIN, "train", bench.photos, "--no-report", "--model-dir", bench.folder / "model")
-    data = draw_many(bench.folder / "data", DRAWN)
+    data = draw_many(bench.folder / "data", DRAWN // len(SUBJECTS))
     _link(bench.photos, data / "real", REAL)
     _link(data / "real", bench.folder / "few", START)
     with _cluster() as (address, raylets):

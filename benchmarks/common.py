@@ -35,6 +35,7 @@ class Bench:
     photos: Path
     folder: Path
     repeats: int  # runs of each side
+    counts: tuple[int, ...] = (10_000, 100_000)  # pictures, where time is measured as they become more
 
     def alternate(self, sides):
         """Results of each side's calls in turn, so that whatever else the machine does meets all sides alike.

@@ -196,11 +196,17 @@ class Embedded:
 
     kept: list[int]  # positions in the list of files
     digests: list[bytes]  # sha256 of each kept file
-    embeddings: list[np.ndarray]  # for each backbone float32 (len(kept), D)
+    joined: np.ndarray  # embeddings of all backbones side by side, float32 (len(kept), sum of sizes)
+    sizes: list[int]  # of each backbone's embedding
     thumbnails: np.ndarray  # gray, uint8 (len(kept), THUMBNAIL_SIDE²)
     others: list[np.ndarray]  # for each further kind (len(kept), size)
     skipped: list[tuple[Path, ImageError]]
     computed: int  # files that were decoded; the others came from the store
+
+    @property
+    def embeddings(self):
+        """For each backbone float32 (len(kept), D): parts of `joined`, no copies."""
+        return np.split(self.joined, np.cumsum(self.sizes)[:-1], axis=1) if self.sizes else []
 
 
 # What is kept of a picture: an array of `size` numbers, which `make` makes of the decoded picture; where there is a
@@ -218,8 +224,11 @@ def embed_files(paths, backbones, store, further=()):
     kept: list[int] = []
     digests: list[bytes] = []
     skipped, computed = [], 0
-    kinds = [*(_embedding(backbone, len(paths)) for backbone in backbones), _THUMBNAIL, *further]
-    rows = [np.empty((len(paths), kind.size), kind.dtype) for kind in kinds]
+    networks = [_embedding(backbone, len(paths)) for backbone in backbones]
+    kinds, sizes = [*networks, _THUMBNAIL, *further], [kind.size for kind in networks]
+    joined = np.empty((len(paths), sum(sizes)), np.float32)
+    made = [np.empty((len(paths), kind.size), kind.dtype) for kind in kinds[len(networks) :]]
+    rows = [*(np.split(joined, np.cumsum(sizes)[:-1], axis=1) if sizes else []), *made]
     results = ordered_map(lambda path: _know_file(path, kinds, store), paths)
     for number, result in enumerate(track(_finished(results, kinds), "Embedding", len(paths))):
         if isinstance(result, ImageError):
@@ -234,9 +243,8 @@ def embed_files(paths, backbones, store, further=()):
             row[len(kept)] = array
         kept.append(number)
         digests.append(result.digest)
-    made = [row[: len(kept)] for row in rows]
-    number = len(backbones)
-    return Embedded(kept, digests, made[:number], made[number], made[number + 1 :], skipped, computed)
+    thumbnails, *others = (row[: len(kept)] for row in made)
+    return Embedded(kept, digests, joined[: len(kept)], sizes, thumbnails, others, skipped, computed)
 
 
 def _embedding(backbone, pictures):

@@ -81,33 +81,34 @@ class Dataset:
         return [self.classes[number] for number in numbers]
 
 
-def walk(folder):
+def walk(folder, tell=True):
     """Every file below a folder in sorted order, links followed, no folder twice.
 
-    Leaves out hidden names and our own output folders, and says so.
+    Leaves out hidden names and our own output folders.  tell: say so.
     """
     hidden, seen = 0, set[tuple[int, int]]()
-    waiting = _children(Path(folder), seen)
+    waiting = _children(Path(folder), seen, tell)
     while waiting:
         path = waiting.pop()
         if path.name.startswith("."):
             hidden += 1
         elif not _is_folder(path):
             yield path
-        elif is_own(path):
+        elif not is_own(path):
+            waiting += _children(path, seen, tell)
+        elif tell:
             log.warning("%s was written by retrain: left out.", path)
-        else:
-            waiting += _children(path, seen)
-    if hidden:
+    if hidden and tell:
         log.info("%d hidden file(s) or folder(s) below %s left out.", hidden, folder)
 
 
-def _children(folder, seen):
+def _children(folder, seen, tell):
     """Paths in a folder, in reverse order; none where the folder was seen before or cannot be read."""
     try:
         status, names = folder.stat(), os.listdir(folder)
     except OSError as error:
-        log.warning("%s cannot be read (%s): left out.", folder, error.strerror)
+        if tell:
+            log.warning("%s cannot be read (%s): left out.", folder, error.strerror)
         return []
     if (status.st_dev, status.st_ino) in seen:
         return []

@@ -5,12 +5,13 @@ by perceptual hash are confirmed by the embedding.  Where the hashes leave a dou
 another, which tells a crop from the next shot of a burst.  The limits come from `python -m benchmarks duplicates`.
 """
 
-from itertools import count
+from itertools import chain, count
 from typing import NamedTuple
 
 import numpy as np
 
 from retrain.images import THUMBNAIL_SIDE
+from retrain.parallel import ordered_map
 
 HASH_SIDE = 16  # lowest frequencies each way: a hash has 256 bits
 COARSE_SIDE = 8  # of these; the 64 bits of a picture or its middle, by which all are compared with all
@@ -23,6 +24,8 @@ CROPS = 0.95, 0.9  # of the side
 PLACES = 0, 0.5, 1  # of a crop, from one border to the other
 WHOLE, MIDDLE, MIRRORED = 0, -2 - len(PLACES) ** 2 // 2, -1  # of the hashes of a picture
 BLOCK = 256  # pictures compared with so many at a time, to stay in the processor's cache
+PORTION = 4_096  # pairs looked at together
+BITS_BLOCK = 1_024  # of these at a time, to stay there as well
 FIT_SIDE = 32  # px
 FIT_BLUR = 1.35  # px of a thumbnail; pixels between sharp ones cannot be told well
 FIT_STEPS = 7
@@ -45,35 +48,78 @@ def find_pairs(embeddings, thumbnails):
     embeddings: float32 (n, D), normalized.  thumbnails: uint8 (n, THUMBNAIL_SIDE²).
     """
     hashes = perceptual_hashes(thumbnails)
-    # The four words of each hash apart: that keeps the numbers that are added up side by side.
-    words = np.ascontiguousarray(hashes.view(np.uint64).transpose(2, 0, 1))
-    found = []
-    for first, second in _neighbours(hashes):
-        bits = _differing_bits(words, first, second)
-        near = bits <= SAME_CROPPED_BITS
-        cosine = np.einsum("pd,pd->p", embeddings[first[near]], embeddings[second[near]])
-        alike = np.flatnonzero(near)[cosine >= ALIKE]
-        found.append((first[alike], second[alike], cosine[cosine >= ALIKE], bits[alike]))
-    pairs = Pairs(*map(np.concatenate, zip(*found, strict=True)))
-    same = pairs.bits <= SURE_BITS
-    same[~same] = _fit(thumbnails, pairs.first[~same], pairs.second[~same]) >= FITTING
+    coarse = _coarse(hashes)
+    # The words of the hashes apart and view by view: long rows are what NumPy is quick with.
+    words = np.ascontiguousarray(hashes.view(np.uint64).transpose(2, 1, 0))
+    del hashes
+    tops = range(0, len(thumbnails) or 1, BLOCK)
+    found = ordered_map(lambda top: _similar(embeddings, words, _neighbours(coarse, top)), tops)
+    pairs = Pairs(*map(np.concatenate, zip(*chain.from_iterable(found), strict=True)))
+    doubtful = np.flatnonzero(pairs.bits > SURE_BITS)
+    blocks = (doubtful[start : start + FIT_BLOCK] for start in range(0, len(doubtful), FIT_BLOCK))
+    fits = ordered_map(lambda rows: _fit(thumbnails, pairs.first[rows], pairs.second[rows]), blocks)
+    same = np.ones(len(pairs.bits), bool)
+    same[doubtful] = np.concatenate([np.empty(0), *fits]) >= FITTING
     return Pairs(*(column[same] for column in pairs))
 
 
-def _neighbours(hashes):
-    """Yield (first, second), rows of pictures whose lowest frequencies are alike, some at a time."""
-    signs = np.unpackbits(hashes[:, [WHOLE, MIDDLE, MIRRORED]], axis=2)
-    coarse = signs.reshape(-1, 3, HASH_SIDE, HASH_SIDE)[:, :, :COARSE_SIDE, :COARSE_SIDE]
-    words = np.packbits(coarse.reshape(-1, 3, COARSE_SIDE**2), axis=2).view(np.uint64)[:, :, 0]
-    starts = range(0, len(hashes) or 1, BLOCK)
-    for top, left in ((top, left) for top in starts for left in starts if top <= left):
-        (whole, middle, mirrored), others = words[top : top + BLOCK].T[:, :, None], words[left : left + BLOCK].T
+def _similar(embeddings, words, neighbours):
+    """List of Pairs: those of the neighbours that hash and embedding take for the same picture."""
+    found = []
+    for first, second in _gathered(neighbours):
+        bits = _differing_bits(words, first, second)
+        near = bits <= SAME_CROPPED_BITS
+        first, second = first[near], second[near]
+        blocks = (slice(start, start + PORTION) for start in range(0, len(first) or 1, PORTION))
+        cosine = np.concatenate(
+            [np.einsum("pd,pd->p", embeddings[first[rows]], embeddings[second[rows]]) for rows in blocks]
+        )
+        alike = cosine >= ALIKE
+        found.append(Pairs(first[alike], second[alike], cosine[alike], bits[near][alike]))
+    return found
+
+
+def _coarse(hashes):
+    """Lowest frequencies of each picture, of its middle and of its mirror image: uint64 (3, n)."""
+    coarse = np.empty((3, len(hashes)), np.uint64)
+    for start in range(0, len(hashes), BLOCK):
+        signs = np.unpackbits(hashes[start : start + BLOCK, [WHOLE, MIDDLE, MIRRORED]], axis=2)
+        lowest = signs.reshape(-1, 3, HASH_SIDE, HASH_SIDE)[:, :, :COARSE_SIDE, :COARSE_SIDE]
+        words = np.packbits(lowest.reshape(-1, 3, COARSE_SIDE**2), axis=2).view(np.uint64)[:, :, 0]
+        coarse[:, start : start + BLOCK] = words.T
+    return coarse
+
+
+def _neighbours(coarse, top):
+    """Yield (first, second), rows of pictures whose lowest frequencies are alike, the first from `top` on.
+
+    coarse: see `_coarse`.
+    """
+    whole, middle, mirrored = coarse[:, top : top + BLOCK, None]
+    for left in range(top, coarse.shape[1], BLOCK):
+        others = coarse[:, left : left + BLOCK]
         views = [(whole, 0), (mirrored, 0), (whole, 1), (middle, 0), (mirrored, 1), (middle, 2)]
-        near = np.zeros((len(whole), others.shape[1]), bool)
-        for one, number in views:
-            near |= np.bitwise_count(one ^ others[number]) <= COARSE_BITS
-        row, column = np.nonzero(np.triu(near, 1) if top == left else near)
-        yield row + top, column + left
+        apart, bits = np.empty((2, len(whole), others.shape[1]), np.uint8)
+        apart[:], differing = COARSE_SIDE**2, np.empty(apart.shape, np.uint64)
+        for one, number in views:  # into the same memory each time, which stays in the processor's cache
+            np.bitwise_count(np.bitwise_xor(one, others[number], out=differing), out=bits)
+            np.minimum(apart, bits, out=apart)
+        row, column = np.divmod(np.flatnonzero(apart <= COARSE_BITS), others.shape[1])
+        later = column + left > row + top
+        yield row[later] + top, column[later] + left
+
+
+def _gathered(neighbours):
+    """Yield what `_neighbours` does in portions neither small, which cost time, nor large, which cost memory."""
+    waiting, number = [], 0
+    for pairs in neighbours:
+        waiting.append(pairs)
+        number += len(pairs[0])
+        if number >= PORTION:
+            yield tuple(map(np.concatenate, zip(*waiting, strict=True)))
+            waiting, number = [], 0
+    first, second = zip(*waiting, strict=True) if waiting else ([np.empty(0, int)],) * 2
+    yield np.concatenate(first), np.concatenate(second)
 
 
 def perceptual_hashes(thumbnails):
@@ -89,7 +135,8 @@ def perceptual_hashes(thumbnails):
     views.append((whole, [mirror[:, None] * whole]))
     hashes = np.empty((len(thumbnails), sum(len(acrosses) for _, acrosses in views), HASH_SIDE**2 // 8), np.uint8)
     lower_half = HASH_SIDE**2 // 2 - 1
-    for start in range(0, len(thumbnails), BLOCK):
+
+    def hash_block(start):
         rows = slice(start, start + BLOCK)
         images, number = thumbnails[rows].reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE).astype(np.float32), count()
         for down, acrosses in views:
@@ -99,6 +146,9 @@ def perceptual_hashes(thumbnails):
                 # More than this is more than the median, which takes NumPy ten times as long.
                 bits = frequencies > np.partition(frequencies, lower_half, axis=1)[:, lower_half, None]
                 hashes[rows, next(number)] = np.packbits(bits, axis=1)
+
+    for _ in ordered_map(hash_block, range(0, len(thumbnails), BLOCK)):
+        pass
     return hashes
 
 
@@ -119,14 +169,22 @@ def _interpolation(at, side):
 def _differing_bits(words, first, second):
     """Bits in which the best-fitting views of two pictures differ: int (pairs,).  One of the two is whole.
 
-    words: uint64 (4, n, views).
+    words: uint64 (4, views, n).
     """
-    best = np.full(len(first), HASH_SIDE**2, np.uint16)
-    for one, other in [(first, second), (second, first)]:
-        for whole in (WHOLE, MIRRORED):
-            counts = (np.bitwise_count(word[one, whole][:, None] ^ word[other]) for word in words)
-            differing = sum(counts, np.uint16(0))
-            np.minimum(best, differing.min(axis=1), out=best)
+    best = np.full(len(first), HASH_SIDE**2 - 1, np.uint8)
+    for start in range(0, len(first), BITS_BLOCK):
+        rows = slice(start, start + BITS_BLOCK)
+        shape = words.shape[1], len(best[rows])
+        differing, counts = np.empty(shape, np.uint64), np.empty(shape, np.uint8)
+        most = np.full(shape[1], 63, np.uint8)  # 4 x 64 would be 0 in 8 bits
+        for one, other in [(first[rows], second[rows]), (second[rows], first[rows])]:
+            totals = np.zeros((2, *shape), np.uint8)
+            for word in words:
+                theirs = word.take(other, axis=1)
+                for total, ours in zip(totals, (WHOLE, MIRRORED), strict=True):
+                    np.bitwise_count(np.bitwise_xor(word[ours].take(one), theirs, out=differing), out=counts)
+                    np.add(total, np.minimum(counts, most, out=counts), out=total)
+            np.minimum(best[rows], totals.min(axis=(0, 1)), out=best[rows])
     return best.astype(int)
 
 
@@ -136,15 +194,11 @@ def _fit(thumbnails, first, second):
     middles = (np.arange(FIT_SIDE) + 0.5) * THUMBNAIL_SIDE / FIT_SIDE - 0.5
     blur = np.exp(-(((middles[:, None] - pixels) / FIT_BLUR) ** 2) / 2)
     blur = (blur / blur.sum(axis=1, keepdims=True)).astype(np.float32)
-    best = np.empty(len(first))
-    for start in range(0, len(first), FIT_BLOCK):
-        rows = slice(start, start + FIT_BLOCK)
-        one, other = (
-            blur @ thumbnails[numbers[rows]].reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE).astype(np.float32) @ blur.T
-            for numbers in (first, second)
-        )
-        best[rows] = np.maximum(_lay_upon(one, other), _lay_upon(one, other[:, :, ::-1]))
-    return best
+    one, other = (
+        blur @ thumbnails[numbers].reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE).astype(np.float32) @ blur.T
+        for numbers in (first, second)
+    )
+    return np.maximum(_lay_upon(one, other), _lay_upon(one, other[:, :, ::-1]))
 
 
 def _lay_upon(one, other):

@@ -60,13 +60,16 @@ class Search:
     folds: np.ndarray
 
 
-def normalize(parts):
+def normalize(parts, out=None):
     """Embeddings of one or several backbones, each scaled to length 1, side by side, together of length 1 again.
 
-    parts: arrays float32 (n, D_i).  Returns float32 (n, sum of D_i).
+    parts: arrays float32 (n, D_i).  out: where to write, which may be where they lie side by side already.
+    Returns float32 (n, sum of D_i).
     """
     scale = np.float32(len(parts) ** 0.5)
-    embeddings = np.empty((len(parts[0]), sum(part.shape[1] for part in parts)), np.float32)
+    embeddings = out
+    if out is None:
+        embeddings = np.empty((len(parts[0]), sum(part.shape[1] for part in parts)), np.float32)
     start = 0
     for part in parts:
         lengths = np.maximum(np.sqrt(np.einsum("nd,nd->n", part, part)), 1e-12)[:, None]

@@ -8,6 +8,9 @@ import re
 import shlex
 import signal
 import sys
+import threading
+from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -122,6 +125,26 @@ class _Stopped(BaseException):
 def _stop(number, _frame):
     # In a container retrain is the first process, on which a signal without a handler has no effect.
     raise _Stopped(number)
+
+
+@contextmanager
+def asked_to_end():
+    """threading.Event that is set when the user or the system asks to end; asked again, it ends at once."""
+    event = threading.Event()
+    before: dict[int, Any] = {}
+
+    def ask(number, _frame):
+        event.set()
+        signal.signal(number, before[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # of nohup
+            before[number] = signal.signal(number, ask)
+    try:
+        yield event
+    finally:
+        for asked, handler in before.items():
+            signal.signal(asked, handler)
 
 
 def _open_closed_streams():

@@ -1,12 +1,13 @@
 """retrain sort"""
 
 import shlex
+import sys
 
 import click
 
 from retrain import progress
-from retrain.cli import FILES_FAILED, program
-from retrain.cli.shared import AS_JSON, MODEL_DIR, engine_options, print_json, trust_options
+from retrain.cli import FILES_FAILED, asked_to_end, program
+from retrain.cli.shared import AS_JSON, MODEL_DIR, engine_options, plain, print_json, trust_options
 from retrain.options import SortOptions
 from retrain.recipes.sorting import LAYOUTS, MODES, sort_dir, undo_sort
 
@@ -26,20 +27,25 @@ from retrain.recipes.sorting import LAYOUTS, MODES, sort_dir, undo_sort
 @MODEL_DIR
 @engine_options
 @click.option("--dry-run", is_flag=True, default=SortOptions.dry_run, help="Print what would go where, change nothing.")
+@click.option("--watch", is_flag=True, help="Go on with what arrives in SRC, until Ctrl-C.")
 @click.option("--undo", metavar="DST", help="Take back all that was sorted into DST.")
 @AS_JSON
 @click.pass_context
-def command(ctx, src, dst, undo, as_json, **options):
+def command(ctx, src, dst, undo, watch, as_json, **options):
     """Sort the pictures below SRC into DST by what is on them, into one folder a label.
 
     What is unlike all that was learned goes to _unknown, what may be several labels of a --coverage to _ambiguous, what
     is not a picture to _error. Sidecars (.xmp, .json, RAW, Live Photo
     .mov) go with their picture. Nothing is ever overwritten; a second run goes on with what is new.
 
+    --watch prints a line a picture as it is filed. Files still being written are waited for, names of unfinished
+    downloads (.part, .crdownload, .tmp) left alone. Ctrl-C ends it with the counts.
+
     \b
     retrain sort holiday sorted
     retrain sort holiday sorted --mode move --threshold 0.9
     retrain sort holiday sorted --coverage 0.95
+    retrain sort camera sorted --watch
     retrain sort --undo sorted
     """
     if undo is not None:
@@ -47,6 +53,10 @@ def command(ctx, src, dst, undo, as_json, **options):
         _undo(undo, as_json)
     elif dst is None:
         raise click.UsageError("Name SRC and DST, or --undo DST.", ctx)
+    elif watch and (options["dry_run"] or options["engine"] != SortOptions.engine):
+        raise click.UsageError("--watch goes together with neither --dry-run nor --engine.", ctx)
+    elif watch:
+        _watch(src, dst, SortOptions(**options), as_json)
     else:
         _sort(src, dst, SortOptions(**options), as_json)
 
@@ -60,6 +70,25 @@ def _check_alone(ctx):
 def _sort(src, dst, options, as_json):
     with progress.shown():
         result = sort_dir(src, dst, options)
+    _tell(result, dst, as_json)
+
+
+def _watch(src, dst, options, as_json):
+    from retrain.recipes.watching import watch_dir
+
+    def tell(row):
+        if as_json:
+            print_json(row)
+        else:
+            click.echo(plain(f"{row['path']} -> {row['destination'] or 'stays'}"))
+        sys.stdout.flush()
+
+    with asked_to_end() as stop:
+        result = watch_dir(src, dst, options, stop, tell)
+    _tell(result, dst, as_json)
+
+
+def _tell(result, dst, as_json):
     if as_json:
         print_json(result)
     else:

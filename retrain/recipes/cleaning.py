@@ -125,7 +125,7 @@ def _gather(dataset, names):
         classes=dataset.classes,
         tested=parts[kept] == TESTING,
         digests=embedded.digests,
-        embeddings=normalize(embedded.embeddings) if embedding else None,
+        embeddings=normalize(embedded.embeddings, out=embedded.joined) if embedding else None,
         thumbnails=embedded.thumbnails,
         measures=embedded.others[0],
         refused=embedded.skipped,

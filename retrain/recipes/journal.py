@@ -78,6 +78,7 @@ class Journal:
         self.folders: list[str] = []  # made by us
         self.times: dict[str, list[int]] = {}  # folder of sources → its mtime_ns before and after the moves
         self.failed: dict[str, str] = {}  # source of a move → why it is still there
+        self._kept: dict[str, list[Entry]] = defaultdict(list)  # those whose source was to stay where it is, by source
         self._unfinished: list[list[Entry]] = []
         self._length = self._read()
 
@@ -122,7 +123,7 @@ class Journal:
 
     def knows(self, path):
         """Whether that file was copied or linked here before, has not changed, and was not deleted here since."""
-        entries = self._kept.get(str(path), ())
+        entries = [entry for entry in self._kept.get(str(path), ()) if self.entries.get(entry.destination) is entry]
         here = [entry for entry in entries if os.path.lexists(self._target(entry)) or entry.stamp in self._stamps]
         return any(
             _stamp(path) == entry.stamp or _is_same(path, self._target(entry)) or holds(path, entry.sha256)
@@ -218,6 +219,9 @@ class Journal:
             case {"files": [*rows]}:
                 group = [_checked(Entry(**row)) for row in rows]
                 self.entries |= {entry.destination: entry for entry in group}
+                for entry in group:
+                    if entry.mode != "move":
+                        self._kept[entry.source].append(entry)
                 self._unfinished.append(group)
             case {"forget": [*destinations]}:
                 for destination in destinations:
@@ -264,15 +268,6 @@ class Journal:
         return self.folder / entry.destination
 
     @cached_property
-    def _kept(self):
-        """Entries whose source was to stay where it is, by source."""
-        kept = defaultdict(list)
-        for entry in self.entries.values():
-            if entry.mode != "move":
-                kept[entry.source].append(entry)
-        return kept
-
-    @cached_property
     def _stamps(self):
         """Stamps of all that is here: by these a file is known that somebody moved on to another label."""
         return {_stamp(path) for path in self.folder.rglob("*")}
@@ -283,6 +278,8 @@ def plain_errors(destination):
     """An OSError in here becomes a RetrainError that says where."""
     try:
         yield
+    except BrokenPipeError:  # of who reads what is printed meanwhile
+        raise
     except OSError as error:
         hint = HINTS.get(error.errno or 0, "Name a folder that you may write to.")
         raise RetrainError(f"cannot work in {destination}: {error.strerror}.", hint) from error

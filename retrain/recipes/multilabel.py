@@ -48,8 +48,7 @@ def fit_multilabel(prepared, options):
     dataset, tested = prepared.dataset, prepared.parts == TESTING
     # By content, because the order of rows shows in the last bits of the weights, and names must not.
     learned = np.array(sorted(np.flatnonzero(~tested), key=lambda row: prepared.digests[row]))
-    embeddings, kept_back = prepared.embeddings[learned], prepared.embeddings[tested]
-    del prepared.embeddings  # of many pictures one copy fills the memory enough
+    embeddings, kept_back = prepared.part_embeddings(learned, np.flatnonzero(tested))
     targets, groups = dataset.targets[learned], [prepared.groups[row] for row in learned]
     weighted = options.balance == "weight"
     search = search_C(embeddings, targets, groups, options.seed, weighted)

@@ -30,6 +30,7 @@ from retrain.multilabel.data import split as split_multilabel
 from retrain.options import BALANCES, SPLITS
 
 NAMED = 5  # pictures named in a warning
+COLUMNS = 128  # of embeddings, put into another order at a time
 # Width and height before decoding, which brings large pictures down.
 SIZE = Kind(f"size-decoder{DECODER_VERSION}", np.int32, 2, lambda image: np.int32(image.info["original_size"]))
 
@@ -51,6 +52,19 @@ class Prepared:
     skipped: list[tuple[Path, ImageError]]
     computed: int  # files that were decoded
 
+    def part_embeddings(self, learned, tested):
+        """Embeddings of these rows and of those, together all; they take the place of `embeddings`, which is gone then.
+
+        learned, tested: int (n,) and (m,).  Of many pictures a copy fills the memory.
+        """
+        order = np.concatenate([learned, tested])
+        for start in range(0, self.embeddings.shape[1], COLUMNS):
+            columns = slice(start, start + COLUMNS)
+            self.embeddings[:, columns] = self.embeddings[order, columns]
+        parts = np.split(self.embeddings, [len(learned)])
+        del self.embeddings
+        return parts
+
 
 def prepare(data, backbone, options, store_path):
     """Prepared pictures of a folder with one folder a class.  backbone: its name, or several joined by +."""
@@ -68,8 +82,7 @@ def prepare(data, backbone, options, store_path):
         _leave_out_small(embedded, dataset.paths, options.min_size)
         _leave_out_small(strangers, dataset.unknown, options.min_size)
         dataset = _keep_pictures(dataset, embedded, data)
-        embeddings = normalize(embedded.embeddings)
-        del embedded.embeddings[:]
+        embeddings = normalize(embedded.embeddings, out=embedded.joined)  # of many pictures a copy fills the memory
         digests, groups = embedded.digests, _groups(dataset, embedded, embeddings, options)
         rows = _choose(dataset, digests, groups, options)
         left_out = len(dataset) - len(rows)
@@ -111,7 +124,7 @@ def _leave_out_small(embedded, paths, min_size):
 
 def _keep_rows(embedded, rows):
     embedded.kept, embedded.digests = ([column[row] for row in rows] for column in (embedded.kept, embedded.digests))
-    embedded.embeddings = [each[rows] for each in embedded.embeddings]
+    embedded.joined = embedded.joined[rows]
     embedded.thumbnails = embedded.thumbnails[rows]
 
 

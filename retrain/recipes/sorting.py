@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
 
@@ -32,6 +32,17 @@ def sort_dir(source, destination, options=SortOptions(), classifier=None):  # no
     adds "plan": [{"source", "destination"}].  Errors are files that are no pictures, in `_error/`, and files that could
     not be filed, which stay where they are.  Raises RetrainError.
     """
+    with open_sorter(source, destination, options, classifier) as (sorter, classifier):
+        groups = _new_groups(sorter.source, sorter.journal)
+        guesses = classifier.guess_files([picture for picture, *_ in groups])
+        for group, guess in zip(groups, track(guesses, "Sorting", len(groups)), strict=True):
+            sorter.file(group, guess)
+    return sorter.result()
+
+
+@contextmanager
+def open_sorter(source, destination, options, classifier=None):
+    """Sorter of a folder and the classifier, once all is checked.  The journal is open, and locked, while it lasts."""
     require_known("mode", options.mode, MODES)
     require_known("layout", options.layout, LAYOUTS)
     require_local(source, destination)
@@ -41,12 +52,7 @@ def sort_dir(source, destination, options=SortOptions(), classifier=None):  # no
     if getattr(classifier, "is_multilabel", False):
         log.info("This model tells several labels of a picture: each is filed under its best one.")
     with plain_errors(destination), _open_journal(destination, options) as journal:
-        sorter = _Sorter(source, journal, options, classifier.labels)
-        groups = _new_groups(source, journal)
-        guesses = classifier.guess_files([picture for picture, *_ in groups])
-        for group, guess in zip(groups, track(guesses, "Sorting", len(groups)), strict=True):
-            sorter.file(group, guess)
-    return sorter.result()
+        yield Sorter(source, journal, options, classifier.labels), classifier
 
 
 def undo_sort(destination):
@@ -91,7 +97,7 @@ def _new_groups(source, journal):
     return new
 
 
-class _Sorter:
+class Sorter:
     """Finds a name for each group and has it filed; in a dry run it only finds the names."""
 
     def __init__(self, source, journal, options, labels):
@@ -99,15 +105,16 @@ class _Sorter:
         self.folders = folder_names(labels)
         self.outcomes = {}  # picture → name of its folder
         self.plan = {}  # destination → source
-        self._numbers = {}  # (folder, stem) → last number taken
+        self._numbers = {}  # (folder, stem, known) → last number taken
 
     def file(self, group, guess):
-        picture = group[0]
+        """File a picture and its sidecars.  Returns the picture's destination below the journal's folder, or None."""
+        picture, destination = group[0], None
         if guess.error:
             log.warning("%s: %s", picture, guess.error)
         outcome = self._outcome(guess)
         try:
-            self._file(group, *self._place(picture, outcome, guess.confidence))
+            destination = self._file(group, *self._place(picture, outcome, guess.confidence))
         except OSError as error:
             if error.errno in HINTS:
                 raise
@@ -116,6 +123,18 @@ class _Sorter:
         self.outcomes[picture] = outcome
         if not self.options.dry_run:
             self.journal.commit(at_least=BATCH)
+        return destination
+
+    def attach(self, sidecars, picture, destination):
+        """File sidecars that came after their picture beside it.  Returns the first one's destination, or None."""
+        beside = Path(destination)
+        try:
+            return self._file(sidecars, str(beside.parent), beside.stem, len(picture.stem))
+        except OSError as error:
+            if error.errno in HINTS:
+                raise
+            log.warning("%s stays where it is: %s.", sidecars[0], error.strerror)
+            return None
 
     def _outcome(self, guess):
         if guess.error:
@@ -148,14 +167,19 @@ class _Sorter:
             return outcome, picture.stem
         return "", f"{outcome}-{picture.stem}" if outcome == ERROR else f"{outcome}-{confidence:.5f}"
 
-    def _file(self, group, folder, stem):
+    def _file(self, group, folder, stem, known=None):
+        """File a group under the stem.  known: how much of their own names that takes the place of.
+
+        Returns the first one's destination.
+        """
         if self.options.mode == "move" and any(self._is_linked(path) for path in group):
             raise OSError(None, "a symbolic link leads to it, and a move would break that")
         if not self.options.dry_run:
             self.journal.make_folder(folder)
         # What follows the picture's stem stays, so that a sidecar still belongs to its picture.
-        tails = [path.name[len(group[0].stem) :] for path in group]
-        for number in count(self._numbers.get((folder, stem), 1)):
+        tails = [path.name[known or len(group[0].stem) :] for path in group]
+        key = folder, stem, known
+        for number in count(self._numbers.get(key, 1)):
             destinations = [str(Path(folder, name)) for name in _numbered(stem, tails, number)]
             if any(map(self._is_taken, destinations)):
                 continue
@@ -165,8 +189,9 @@ class _Sorter:
             except FileExistsError:  # somebody took the name this moment
                 continue
             self.plan.update(zip(destinations, group, strict=True))
-            self._numbers[folder, stem] = number
-            return
+            self._numbers[key] = number
+            break
+        return destinations[0]
 
     def _is_linked(self, path):
         return path.is_symlink() or not path.is_relative_to(self.source)

@@ -108,8 +108,7 @@ def _fit(prepared, options):
     labels, tested = np.array(prepared.dataset.labels), prepared.parts == TESTING
     # By content, because the order of rows shows in the last bits of the weights, and names must not.
     learned = np.array(sorted(np.flatnonzero(~tested), key=lambda row: (labels[row], prepared.digests[row])))
-    embeddings, kept_back = prepared.embeddings[learned], prepared.embeddings[tested]
-    del prepared.embeddings  # of many pictures one copy fills the memory enough
+    embeddings, kept_back = prepared.part_embeddings(learned, np.flatnonzero(tested))
     groups = [prepared.groups[row] for row in learned]
     model, search, scores = fit(
         prepared.dataset.classes, prepared.backbones, embeddings, labels[learned], groups, options

@@ -14,10 +14,10 @@ def embed_set(paths, backbones, options, store_path, reader=None):
             return embed_files(paths, backbones, store)
     rows = list(open_embedding(options)(map(str, paths), backbones, reader or Reader()))
     kept = [number for number, row in enumerate(rows) if not row.error]
-    embeddings = [
-        np.array([rows[number].parts[part] for number in kept], np.float32).reshape(-1, backbone.spec.embedding_size)
-        for part, backbone in enumerate(backbones)
-    ]
+    sizes = [backbone.spec.embedding_size for backbone in backbones]
+    joined = np.empty((len(kept), sum(sizes)), np.float32)
+    for place, number in enumerate(kept):
+        np.concatenate(rows[number].parts, out=joined[place])
     skipped = [(paths[number], row.error) for number, row in enumerate(rows) if row.error]
     nothing = np.empty((len(kept), 0), np.uint8)
-    return Embedded(kept, [rows[number].digest for number in kept], embeddings, nothing, [], skipped, len(kept))
+    return Embedded(kept, [rows[number].digest for number in kept], joined, sizes, nothing, [], skipped, len(kept))
