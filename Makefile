@@ -112,8 +112,8 @@ docs: setup-dev ## Write the command reference and the map of the modules anew
 	.venv/bin/cog -r $(DOCS)
 
 lock: setup-dev ## Pin the packages anew; ARGS=--upgrade takes the newest
-	$(LOCK) $(ARGS) --extra tf --extra onnx --extra engines --extra serve --extra notebook --extra scale --group dev -o requirements-dev.txt
-	$(LOCK) --extra tf --extra onnx --extra engines --extra serve --extra parquet -c requirements-dev.txt -o requirements-full.txt
-	$(LOCK) --extra tf --extra onnx --extra engines --extra serve --extra parquet --extra gpu -c requirements-dev.txt -o requirements-gpu.txt
-	$(LOCK) --extra serve -c requirements-dev.txt -o requirements.txt
+	$(LOCK) $(ARGS) --extra tf --extra onnx --extra engines --extra serve --extra video --extra notebook --extra scale --group dev -o requirements-dev.txt
+	$(LOCK) --extra tf --extra onnx --extra engines --extra serve --extra video --extra parquet -c requirements-dev.txt -o requirements-full.txt
+	$(LOCK) --extra tf --extra onnx --extra engines --extra serve --extra video --extra parquet --extra gpu -c requirements-dev.txt -o requirements-gpu.txt
+	$(LOCK) --extra serve --extra video -c requirements-dev.txt -o requirements.txt
 	$(LOCK) $(TRAINING:%=--no-emit-package %) -c requirements-dev.txt -o requirements-guess.txt

@@ -89,7 +89,7 @@ class ImageError(RetrainError):
 def read(path):
     """Bytes of a regular file.  Raises ImageError: `unreadable`, or what a large file shows at its beginning."""
     try:
-        with open(path, "rb", opener=_open_regular) as file:
+        with open(path, "rb", opener=open_regular) as file:
             size = os.fstat(file.fileno()).st_size
             if size > COSTLY_BYTES:
                 _format(file.read(SNIFF_BYTES))  # most such files are films, which need not be read for that
@@ -163,7 +163,8 @@ def thumbnail(image):
     return np.asarray(small.convert("L")).ravel()
 
 
-def _open_regular(path, flags):
+def open_regular(path, flags):
+    """Opener for `open`: raises OSError where the path is no regular file."""
     # Without waiting, because opening a FIFO would hang until somebody writes to it.
     descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     if not S_ISREG(os.fstat(descriptor).st_mode):

@@ -124,6 +124,12 @@ class ImageNetOptions:
 
 
 @dataclass(frozen=True)
+class FilmOptions:
+    every_s: float = 0.2  # s from one frame that is looked at to the next; 0: every frame
+    smooth_s: float = 0.5  # s in which a film tells as much as one picture; 0: each frame stands for itself
+
+
+@dataclass(frozen=True)
 class EvaluateOptions(TrustOptions, EngineOptions):
     model_dir: str | Path | None = None
     only: tuple[str, ...] = ()

@@ -23,6 +23,7 @@ MEMORY_LIMIT = 700_000_000  # bytes of a process's own; some systems, such as ma
 LENGTHS = struct.Struct(">QQ")  # bytes of the JSON, and of what follows it
 # The child imports what this process would, and is told so without a trace of the environment.
 BOOT = "import sys; sys.path[:] = sys.argv[1:]; from retrain.sandbox import serve; serve()"
+STREAM_BOOT = "import sys; sys.path[:] = sys.argv[2:]; from retrain.sandbox import serve_stream as s; s(sys.argv[1])"
 
 
 class CrashError(Exception):
@@ -50,19 +51,49 @@ def run(function, data, limit_s, **arguments):
         return answer
 
 
+def stream(function, file, limit_s, memory=MEMORY_LIMIT, **arguments):
+    """Yield what the generator function(file, **arguments) yields in another process: each a dict, and bytes.
+
+    function: `module:name`.  file: open for reading.  The function may yield None as a sign of life; limit_s: seconds
+    from one sign to the next.  memory: bytes.  The process ends with the last answer, or when this generator is closed.
+    Raises CrashError, SlowError, and OSError where no process can be started.
+    """
+    job = json.dumps({"function": function, "arguments": arguments, "limit_s": limit_s, "memory": memory})
+    process = _start(["-c", STREAM_BOOT, job, *sys.path], file)
+    try:
+        while answer := _receive(process.stdout):
+            yield answer
+        _check(process, limit_s)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _start(arguments, stdin):
+    # NumPy would else start a thread a core, which counts as memory.  A session of its own, so that Ctrl-C ends
+    # this process alone, and with it the pipes that the other lives on.
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+
+
+def _check(process, limit_s):
+    """Wait for a process, and raise CrashError or SlowError where it ended otherwise than it should."""
+    code = process.wait()
+    if code == -signal.SIGALRM:
+        raise SlowError(f"no answer in {limit_s:.1f} seconds")
+    if code:
+        raise CrashError(signal.strsignal(-code) if code < 0 else f"exit code {code}")
+
+
 class _Worker:
     def __init__(self):
-        # NumPy would else start a thread a core, which counts as memory.  A session of its own, so that Ctrl-C ends
-        # this process alone, and with it the pipes that the other lives on.
-        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", BOOT, *sys.path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            start_new_session=True,
-        )
+        self.process = _start(["-c", BOOT, *sys.path], subprocess.PIPE)
         _pool.workers.add(self)
 
     def ask(self, fields, data):
@@ -72,10 +103,8 @@ class _Worker:
         except BrokenPipeError:
             answer = None
         if answer is None:
-            code = self.process.wait()
-            if code == -signal.SIGALRM:
-                raise SlowError(f"no answer in {fields['limit_s']:.1f} seconds")
-            raise CrashError(signal.strsignal(-code) if code < 0 else f"exit code {code}")
+            _check(self.process, fields["limit_s"])
+            raise CrashError("exit code 0")
         return answer
 
     def end(self):
@@ -116,29 +145,57 @@ atexit.register(lambda: _pool.end())
 
 def serve():
     """The other process: answer calls until the pipe is closed."""
-    jobs, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    # What a C library prints must not get into the answers.
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(nowhere, stream)
-    _limit_memory()
-    # Not handled in Python, which would wait for the C code to return: the kernel ends the process.
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+    jobs, answers = _enter()
+    _limit(resource.RLIMIT_DATA, MEMORY_LIMIT)
     while job := _receive(jobs):
         fields, data = job
-        module, _, name = fields["function"].partition(":")
-        function = getattr(importlib.import_module(module), name)
+        function = _function(fields["function"])
         signal.setitimer(signal.ITIMER_REAL, fields["limit_s"])
         answer = function(data, **fields["arguments"])
         signal.setitimer(signal.ITIMER_REAL, 0)
         _send(answers, *answer)
 
 
-def _limit_memory():
+def serve_stream(job):
+    """The other process: send what a function yields of the file on standard input."""
+    fields = json.loads(job)
+    file, answers = _enter()
+    _limit(resource.RLIMIT_DATA, fields["memory"])
+    signal.setitimer(signal.ITIMER_REAL, fields["limit_s"])
+    for answer in _function(fields["function"])(file, **fields["arguments"]):
+        signal.setitimer(signal.ITIMER_REAL, 0)  # the reader may take its time
+        if answer is not None:
+            _send(answers, *answer)
+        signal.setitimer(signal.ITIMER_REAL, fields["limit_s"])
+
+
+def _enter():
+    """Standard input and output as files, apart from what a C library might read or print."""
+    jobs, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    # What a C library prints must not get into the answers.
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    _limit(resource.RLIMIT_CORE, 0)
+    # Not handled in Python, which would wait for the C code to return: the kernel ends the process.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+    return jobs, answers
+
+
+def _function(name):
+    module, _, name = name.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def forbid_files():
+    """From now on this process can open neither files nor connections; those that are open stay so."""
+    _limit(resource.RLIMIT_NOFILE, 0)
+
+
+def _limit(what, value):
     with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT, MEMORY_LIMIT))
+        resource.setrlimit(what, (value, value))
 
 
 def _send(pipe, fields, data):

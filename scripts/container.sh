@@ -25,12 +25,26 @@ in_two_seconds() {
 
 # find_image COMMAND: set `stage` to the smallest stage of the Dockerfile that can do it, and `image` to its name.
 find_image() {
-  case $(asks_network "$1" && echo learns)$1${graph:+ of TensorFlow} in
+  case $(asks_network "$1" && echo learns)$1${graph:+ of TensorFlow}$(names_film "$1" && echo " of films") in
     guess | imagenet | sort | explain | report | odd) stage=guess ;;
     *) if gpu_is_offered; then stage=gpu; else stage=full; fi ;;
   esac
   image=${RETRAIN_IMAGE:-retrain}:$stage
 }
+
+# names_film COMMAND: whether films are to be guessed, by the usual ends of their names; what they are, retrain looks at.
+names_film() (
+  shopt -s nocasematch
+  case $1-${films-} in
+    guess-yes | imagenet-yes) exit 0 ;;
+    guess-* | imagenet-*) ;;
+    *) exit 1 ;;
+  esac
+  for path in ${paths[@]+"${paths[@]}"}; do
+    case $path in *.mp4 | *.m4v | *.mov | *.mkv | *.webm | *.avi | *.mpg | *.mpeg | *.m2ts | *.mts | *.ts | *.wmv | *.flv | *.3gp | *.ogv) exit 0 ;; esac
+  done
+  exit 1
+)
 
 # asks_network COMMAND: whether it may crawl, which `odd` does for a label that the model does not know, or fetch the
 # weights of a backbone.  After read_options.
@@ -106,7 +120,7 @@ build_image() {
 
 # run_in_container COMMAND ARGUMENT…: become that command in a container.
 run_in_container() {
-  local files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html='' logs='' data='' out='' backbones='' like='' label='' graph='' labels=''
+  local files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html='' logs='' data='' out='' films='' explained='' backbones='' like='' label='' graph='' labels=''
   local port=8080 host=127.0.0.1 token=${RETRAIN_TOKEN-}
   local extra debug='' lists=() allowed=() args=(--rm --pull never --read-only --cap-drop ALL --security-opt no-new-privileges
     --no-healthcheck --log-driver none --env TF_FILES --env RETRAIN_PROGRAM --env NO_COLOR)
@@ -204,7 +218,8 @@ add_mounts() {
     sample) adds_to "${paths[0]-}" ;;
     export) add_export_mounts ;;
     embed) [[ $out == *://* ]] || adds_to "$out" ;;
-    guess | explain) adds_to "$out" ;;
+    guess) adds_to "$out" && adds_to "$explained" ;;
+    imagenet | explain) adds_to "$out" ;;
     clean) [ -z "$changes" ] || writes "$undo" ${paths[@]+"${paths[@]}"} ;;
     shell) writes . ;;
     serve) writes "$data" ${allowed[@]+"${allowed[@]}"} ;;
@@ -256,8 +271,11 @@ read_options() {
       --html=*) html=${1#*=} ;;
       --log-dir) logs=${2-} ;;
       --log-dir=*) logs=${1#*=} ;;
-      --out | --explain) out=${2-} ;;
-      --out=* | --explain=*) out=${1#*=} ;;
+      --out) out=${2-} films=yes ;;
+      --out=*) out=${1#*=} films=yes ;;
+      --explain) explained=${2-} ;;
+      --explain=*) explained=${1#*=} ;;
+      --every | --fps | --every=* | --fps=*) films=yes ;;
       --dry-run) dry_run=yes ;;
       --allow) allowed+=("${2-}") ;;
       --allow=*) allowed+=("${1#*=}") ;;

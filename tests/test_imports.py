@@ -126,3 +126,14 @@ def test_public_names_are_there():
         assert callable(getattr(retrain, name))
     with pytest.raises(AttributeError):
         _ = retrain.nothing
+
+
+def test_only_films_load_what_reads_them(picture, model_dir, tmp_path):
+    loaded, _ = modules(RUN, "guess", picture)
+    assert not loaded & {"av"}
+    pytest.importorskip("av")
+    from films import colours, draw_film
+
+    loaded, code = modules(RUN, "guess", draw_film(tmp_path / "film.mp4", colours("red")))
+    assert code == 0
+    assert not loaded & (HEAVY | {"av"})  # it is decoded in a process of its own

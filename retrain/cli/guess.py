@@ -9,11 +9,22 @@ import click
 from retrain import progress
 from retrain.classifier import Classifier
 from retrain.cli import FILES_FAILED
-from retrain.cli.shared import AS_JSON, MODEL_DIR, engine_options, graph_options, plain, print_json, trust_options
+from retrain.cli.films import Films, print_film, print_notes
+from retrain.cli.shared import (
+    AS_JSON,
+    MODEL_DIR,
+    engine_options,
+    film_choices,
+    film_options,
+    graph_options,
+    plain,
+    print_json,
+    trust_options,
+)
 from retrain.errors import RetrainError
 from retrain.graph_classifier import GraphClassifier
 from retrain.options import EngineOptions, GraphOptions, GuessOptions, TrustOptions
-from retrain.recipes.explaining import Explainer
+from retrain.recipes.explaining import Explainer, require_apart
 from retrain.scale import spread
 from retrain.scale.places import find_files, require_local
 
@@ -28,39 +39,41 @@ TOP_AS_TEXT = 5
 )
 @trust_options
 @click.option(
-    "--explain", "out", metavar="FOLDER",
+    "--explain", "explained", metavar="FOLDER",
     help="Write there for each picture the original, a heat map and the part that counts, as `retrain explain` does.",
 )  # fmt: skip
+@film_options
 @graph_options
 @engine_options
 @AS_JSON
 @click.pass_context
-def command(ctx, paths, model_dir, top, out, graph, labels, as_json, **options):
-    """Say what is on each PATH: picture files, folders of them, or - for a picture on standard input.
+def command(ctx, paths, model_dir, top, explained, out, every, fps, smooth, graph, labels, as_json, **options):
+    """Say what is on each PATH: picture files, films, folders of them, or - for a picture on standard input.
 
     A picture unlike all that was learned is unknown: its first line says so, and the labels below are the nearest.
     A model trained on pictures with several labels begins with those at or above their thresholds; the scores of such a
-    model do not add up to one.
+    model do not add up to one. Of a film the stretches of time are told in which one thing is seen.
 
     \b
     retrain guess picture.jpg
+    retrain guess --out seen film.mp4
     retrain guess --coverage 0.9 holiday
     retrain guess --json holiday > guesses.jsonl
     retrain guess --graph retrained_graph.pb --labels retrained_labels.txt picture.jpg
     """
+    films = Films(film_choices(every, fps, smooth), out)
     engine = EngineOptions(**{name: options.pop(name) for name in asdict(EngineOptions())})
     trust = {name: options.pop(name) for name in asdict(TrustOptions())}
     if graph is None:
         _refuse(ctx, ["labels", *options], "is for a --graph.")
         classifier = Classifier.load(model_dir, TrustOptions(**trust))
     else:
-        _refuse(
-            ctx, ["model_dir", "out", "reject_rate", "coverage"], "is for a model that retrain trained, not a graph."
-        )
+        ours = ["model_dir", "explained", "reject_rate", "coverage"]
+        _refuse(ctx, ours, "is for a model that retrain trained, not a graph.")
         if engine.engine != EngineOptions.engine:
             raise click.UsageError("--engine is for a model that retrain trained, not a graph.", ctx)
         classifier = GraphClassifier.load(graph, labels, GraphOptions(**options), trust["threshold"])
-    print_guesses(classifier, paths, top, as_json, out, engine)
+    print_guesses(classifier, paths, top, as_json, films, explained, engine)
 
 
 def _refuse(ctx, names, reason):
@@ -70,37 +83,45 @@ def _refuse(ctx, names, reason):
             raise click.UsageError(f"{parameter.opts[0]} {reason}", ctx)
 
 
-def print_guesses(classifier, paths, top, as_json, out=None, engine=EngineOptions()):  # noqa: B008 - frozen
-    """Guess and print; the exit code tells of files that failed.  out: folder for what explains each guess."""
+def print_guesses(classifier, paths, top, as_json, films, explained=None, engine=EngineOptions()):  # noqa: B008 - frozen
+    """Guess and print; the exit code tells of files that failed.  explained: folder for what explains each guess."""
     failed = 0
     with progress.shown():
-        for guess, files in _guesses(classifier, paths, out, engine):
+        for guess, files in _guesses(classifier, paths, films, explained, engine):
             failed += guess.error is not None
             if as_json:
                 print_json(guess.as_dict(top) | files)
             else:
                 _print(guess, top or TOP_AS_TEXT, named=len(paths) > 1 or str(Path(paths[0])) != guess.path)
+            if hasattr(guess, "segments"):
+                print_notes(guess)
     if failed:
         click.echo(f"{failed} file(s) failed.", err=True)
         raise SystemExit(FILES_FAILED)
 
 
-def _guesses(classifier, paths, out, engine):
+def _guesses(classifier, paths, films, out, engine):
     """Pairs of a Guess and {kind: path} of what explains it; of nothing where no folder for that is named."""
     piped = paths == ("-",)
     files, reader = ([], None) if piped else find_files(paths)
     if not files and not piped:
         raise RetrainError(f"no files under {', '.join(paths)}.", "Name pictures, or folders that hold some.")
+    if films.out is not None:
+        require_apart(Path(films.out), paths)
     if out is not None:
         require_local(*paths)
     explainer = None if out is None else Explainer(classifier, paths, out)
     if piped:
         data = sys.stdin.buffer.read()
-        return [explainer.explain_bytes(data) if explainer else (classifier.guess_bytes(data), {})]
+        yield explainer.explain_bytes(data) if explainer else (classifier.guess_bytes(data), {})
+        return
     if explainer:
-        return progress.track(explainer.explain_files(files), "Guessing", len(files))
-    classifier = spread(classifier, engine, reader)
-    return ((guess, {}) for guess in progress.track(classifier.guess_files(files), "Guessing", len(files)))
+        guesses = explainer.explain_files(files)
+    else:
+        guesses = ((guess, {}) for guess in spread(classifier, engine, reader).guess_files(files))
+    named = {str(Path(path)) for path in paths}
+    for guess, written in progress.track(guesses, "Guessing", len(files)):
+        yield films.guess(classifier, guess, guess.path in named), written
 
 
 def _print(guess, top, named):
@@ -108,6 +129,9 @@ def _print(guess, top, named):
         click.echo(guess.path)
     if guess.error:
         click.echo(f"{guess.path}: {guess.error}", err=True)
+        return
+    if hasattr(guess, "segments"):
+        print_film(guess)
         return
     if guess.labels:
         click.echo(f"labels: {plain(', '.join(guess.labels))}")

@@ -2,8 +2,9 @@
 
 import click
 
+from retrain.cli.films import Films
 from retrain.cli.guess import print_guesses
-from retrain.cli.shared import AS_JSON
+from retrain.cli.shared import AS_JSON, film_choices, film_options
 from retrain.imagenet import load_imagenet
 from retrain.options import ImageNetOptions
 
@@ -15,14 +16,17 @@ from retrain.options import ImageNetOptions
     "--threshold", type=click.FloatRange(0, 1), default=ImageNetOptions.threshold, show_default=True,
     help="Below this confidence a picture is unknown.",
 )  # fmt: skip
+@film_options
 @AS_JSON
-def command(paths, top, threshold, as_json):
-    """Say which of ImageNet's 1,000 classes is on each PATH: files, folders, or - for standard input.
+def command(paths, top, threshold, every, fps, smooth, out, as_json):
+    """Say which of ImageNet's 1,000 classes is on each PATH: pictures, films, folders, or - for standard input.
 
     Nothing has to be trained. The score is what the network says; no picture is unknown unless --threshold says so.
 
     \b
     retrain imagenet picture.jpg
     retrain imagenet --json --top 1 holiday
+    retrain imagenet --every frame --out seen film.mp4
     """
-    print_guesses(load_imagenet(threshold), paths, top, as_json)
+    films = Films(film_choices(every, fps, smooth), out)
+    print_guesses(load_imagenet(threshold), paths, top, as_json, films)

@@ -6,7 +6,7 @@ import re
 import click
 
 from retrain.cli import FILES_FAILED
-from retrain.options import BALANCES, ENGINES, SPLITS, DataOptions, EngineOptions, TrustOptions
+from retrain.options import BALANCES, ENGINES, SPLITS, DataOptions, EngineOptions, FilmOptions, TrustOptions
 
 # Joiners, which scripts and emoji are written with, and bytes of names that are not UTF-8.
 KEPT = {"\u200c", "\u200d", *map(chr, range(0xDC80, 0xDD00))}
@@ -160,6 +160,50 @@ def data_options(command):
             "--min-size", metavar="WxH", default="0", callback=sides, help="Leave out pictures of fewer pixels."
         ),
     ])  # fmt: skip
+
+
+def film_options(command):
+    """`--every`, `--fps` and `--smooth`, which make FilmOptions, and `--out`."""
+    return _add(command, [
+        click.option(
+            "--every", metavar="TIME", callback=_time,
+            help="In films, look at a frame each 0.5s, 2s, 1min, or at every `frame`.  [default: 0.2s]",
+        ),
+        click.option(
+            "--fps", type=click.FloatRange(0, min_open=True), metavar="N", help="The same, by frames a second."
+        ),
+        click.option(
+            "--smooth", metavar="TIME", default="0.5s", callback=_time, show_default=True,
+            help="In films, so long a time tells as much as one picture: the longer, the fewer segments. 0: each frame "
+            "stands for itself.",
+        ),
+        click.option(
+            "--out", metavar="FOLDER",
+            help="Write there of each film its frames and segments as CSV, JSON and WebVTT, and a contact sheet.",
+        ),
+    ])  # fmt: skip
+
+
+def film_choices(every, fps, smooth):
+    """FilmOptions of what was typed.  Raises UsageError."""
+    if every is not None and fps is not None:
+        raise click.UsageError("--every and --fps say the same; name one of them.")
+    if fps is not None:
+        every = 1 / fps
+    return FilmOptions(FilmOptions.every_s if every is None else every, smooth)
+
+
+UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "min": 60, "h": 3600}  # s
+
+
+def _time(_context, parameter, value):
+    """Seconds of `0.5s`, `200ms`, `2`, `1min`, and 0 of `frame`."""
+    if value is None or (parameter.name == "every" and value.strip() == "frame"):
+        return value and 0.0
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([a-z]*)\s*", value)
+    if not match or match[2] not in UNITS:
+        raise click.BadParameter("such as 0.5s, 200ms or 1min.")
+    return float(match[1]) * UNITS[match[2]]
 
 
 def _add(command, options):

@@ -490,6 +490,24 @@ $model"; do
   mounted "rw $here/why" "ro $here/holiday" "ro $here/tf_files"
 }
 
+@test "a film is guessed in the image that holds PyAV, which may write what was seen, and nothing else" {
+  : >holiday/clip.MP4
+  "$project/guess.sh" holiday/clip.MP4
+  [ "$(cat "$RECORD.image")" = retrain:full ]
+  mounted "ro $here/holiday" "ro $here/tf_files"
+  "$project/guess.sh" --every 1s --out seen --explain=why holiday
+  [ "$(cat "$RECORD.image")" = retrain:full ]
+  mounted "rw $here/seen" "rw $here/why" "ro $here/holiday" "ro $here/tf_files"
+  called_with guess --every 1s --out seen --explain=why -- holiday
+  retrain imagenet --fps=2 --out=seen holiday
+  [ "$(cat "$RECORD.image")" = retrain:full ]
+  mounted "rw $here/seen" "ro $here/holiday"
+  retrain imagenet holiday
+  [ "$(cat "$RECORD.image")" = retrain:guess ]
+  retrain sort holiday/clip.MP4 sorted
+  [ "$(cat "$RECORD.image")" = retrain:guess ]
+}
+
 @test "sample writes the folder it draws into, made by the caller" {
   rm -r tf_files
   retrain sample 'a new/folder' --per-class 3
