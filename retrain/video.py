@@ -130,12 +130,12 @@ def decode(file, every_s):
     _load_all(av)
     sandbox.forbid_files()
     try:
-        with av.open(file, options=OPTIONS) as container:
+        with av.open(file, options=OPTIONS, metadata_errors="replace") as container:
             yield from _decode(container, every_s)
     except MemoryError:
         yield _refusal("too_large", "not enough memory")
-    except av.FFmpegError as error:
-        yield _refusal("corrupt", error.strerror)
+    except (av.FFmpegError, OSError) as error:  # the latter where it is led to read before the file's beginning
+        yield _refusal("corrupt", error.strerror or str(error))
 
 
 def _load_all(package):
@@ -205,7 +205,7 @@ class _Frames:
                 packet = next(packets, None)
             except EOFError:
                 return
-            except av.FFmpegError:
+            except (av.FFmpegError, OSError):
                 failures, packets = failures + 1, self.container.demux(self.stream)
                 self.damaged += 1
                 continue

@@ -178,6 +178,13 @@ def test_missing_file_is_unreadable(tmp_path):
     assert reason(tmp_path) == "unreadable"
 
 
+def test_title_in_any_encoding_does_not_matter(film):
+    data = film.read_bytes()
+    assert b"Lavf" in data
+    film.write_bytes(data.replace(b"Lavf", b"\xc7\xcd\x8c\xff"))
+    assert seen(film)[1].decoded == 30
+
+
 def test_sound_alone_is_no_film(tmp_path):
     assert reason(draw_sound(tmp_path / "song.mp4")) == "unsupported"
 
