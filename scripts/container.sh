@@ -25,7 +25,7 @@ in_two_seconds() {
 
 # find_image COMMAND: set `stage` to the smallest stage of the Dockerfile that can do it, and `image` to its name.
 find_image() {
-  case $(asks_network "$1" && echo learns)$1${graph:+ of TensorFlow}$(names_film "$1" && echo " of films") in
+  case $(asks_network "$1" && echo learns)$1${graph:+ of TensorFlow}$(names_film "$1" && echo " of films")${watch:+ by watchdog} in
     guess | imagenet | sort | explain | report | odd) stage=guess ;;
     *) if gpu_is_offered; then stage=gpu; else stage=full; fi ;;
   esac
@@ -120,7 +120,7 @@ build_image() {
 
 # run_in_container COMMAND ARGUMENT…: become that command in a container.
 run_in_container() {
-  local files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' changes='' html='' logs='' data='' out='' films='' explained='' backbones='' like='' label='' graph='' labels=''
+  local files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' watch='' changes='' html='' logs='' data='' out='' films='' explained='' backbones='' like='' label='' graph='' labels=''
   local port=8080 host=127.0.0.1 token=${RETRAIN_TOKEN-}
   local extra debug='' lists=() allowed=() args=(--rm --pull never --read-only --cap-drop ALL --security-opt no-new-privileges
     --no-healthcheck --log-driver none --env TF_FILES --env RETRAIN_PROGRAM --env NO_COLOR)
@@ -277,6 +277,7 @@ read_options() {
       --explain=*) explained=${1#*=} ;;
       --every | --fps | --every=* | --fps=*) films=yes ;;
       --dry-run) dry_run=yes ;;
+      --watch) watch=yes ;;
       --allow) allowed+=("${2-}") ;;
       --allow=*) allowed+=("${1#*=}") ;;
       --port) port=${2-} ;;

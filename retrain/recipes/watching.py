@@ -4,10 +4,12 @@ The kernel tells which files were closed or renamed into place.  Where it does n
 machine, a full queue of events), a look over the folder finds what is new, and a file is taken once it stands still.
 """
 
+import fcntl
 import logging
 import math
 import os
 import queue
+import signal
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from retrain.recipes.sorting import open_sorter
 
 SETTLE_S = 1.5  # after a file was closed: its sidecars may be on their way
 STILL_S = 5.0  # without a change, where nobody tells that a file was closed
-LOST_S = 60.0  # without a change, where a file was seen open, or is empty: the event of its closing may be lost
+LOST_S = 60.0  # without a change, where a file was seen open, or is empty: its closing may not be told
 LONE_S = 30.0  # that a sidecar waits for its picture
 LOOK_S = 10.0  # from one look over the folder to the next
 LOOK_SHARE = 0.05  # of the time that looking may take
@@ -161,7 +163,11 @@ class _Watch:
     def _is_due(self, path, now):
         """Whether a file has stood still long enough.  One that is gone is forgotten."""
         entry = self.waiting[path]
-        return now - entry.since >= entry.wait_s and self._is_same(path)
+        if now - entry.since < entry.wait_s or not self._is_same(path):
+            return False
+        if entry.wait_s < LOST_S and _is_open_for_writing(path):
+            self.waiting[path] = Waiting(entry.stamp, now, LOST_S)
+        return self.waiting[path] is entry
 
     def _is_same(self, path):
         """Whether a file is as it was when looked at last.  Else it goes on waiting or, being gone, is forgotten."""
@@ -244,6 +250,28 @@ def _is_wanted(path, source):
 def _is_unfinished(path):
     """Whether it bears the name of a download that goes on."""
     return path.name.lower().endswith(UNFINISHED)
+
+
+def _is_open_for_writing(path):
+    """Whether somebody may go on writing a file.  Some network drives say so of every file, some systems of none."""
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return False
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        # A lease is refused while a writer is there.  If one comes this moment, we are sent a signal, which is ignored.
+        fcntl.fcntl(handle, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except BlockingIOError:
+        return True
+    except OSError:  # not our file, or a file system without leases
+        return False
+    finally:
+        os.close(handle)
+    return False
 
 
 def _real(path):

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import shutil
@@ -110,6 +111,21 @@ def test_file_still_being_written_waits_for_its_end(tmp_path):
             file.seek(0)
             file.write(b"elsa whole")
         wait_for(lambda: len(told) == 3)
+    assert (out / "elsa" / "slow.jpg").read_bytes() == b"elsa whole"
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETLEASE"), reason="the system does not tell who writes")
+def test_file_that_was_being_written_before_the_watch_waits_for_its_end(tmp_path):
+    source, out = tmp_path / "in", tmp_path / "out"
+    slow = write(source / "slow.jpg", "els")
+    with open(slow, "r+b") as file, watched(source, out, mode="move") as (told, _):
+        write(source / "other.jpg", "elsa other")
+        wait_for(lambda: told)
+        time.sleep(3 * watching.STILL_S)
+        assert filed(out) == {"elsa/other.jpg"}
+        file.write(b"elsa whole")
+        file.close()
+        wait_for(lambda: len(told) == 2)
     assert (out / "elsa" / "slow.jpg").read_bytes() == b"elsa whole"
 
 

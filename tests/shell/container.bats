@@ -544,6 +544,14 @@ $model"; do
   called_with --debug
 }
 
+@test "sort --watch has the folders of sort, and the image that holds watchdog" {
+  retrain sort holiday sorted --watch
+  [[ $(cat "$RECORD.image") =~ :(full|gpu)$ ]]
+  mounted "rw $here/sorted" "ro $here/holiday" "ro $here/tf_files"
+  "$project/guessDir.sh" --watch holiday sorted
+  [[ $(cat "$RECORD.image") =~ :(full|gpu)$ ]]
+}
+
 @test "sort --dry-run makes nothing" {
   for arguments in 'holiday new' '--mode move holiday new' '--mode=link holiday new'; do
     eval "retrain sort --dry-run $arguments"
