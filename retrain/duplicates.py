@@ -22,10 +22,10 @@ SURE_BITS = 12  # beyond these the pictures are laid upon one another
 FITTING = 0.982  # correlation of their pixels then
 CROPS = 0.95, 0.9  # of the side
 PLACES = 0, 0.5, 1  # of a crop, from one border to the other
+VIEWS = 2 + len(CROPS) * len(PLACES) ** 2
 WHOLE, MIDDLE, MIRRORED = 0, -2 - len(PLACES) ** 2 // 2, -1  # of the hashes of a picture
 BLOCK = 256  # pictures compared with so many at a time, to stay in the processor's cache
-PORTION = 4_096  # pairs looked at together
-BITS_BLOCK = 1_024  # of these at a time, to stay there as well
+PORTION = 1_024  # pictures or pairs looked at together
 FIT_SIDE = 32  # px
 FIT_BLUR = 1.35  # px of a thumbnail; pixels between sharp ones cannot be told well
 FIT_STEPS = 7
@@ -47,11 +47,7 @@ def find_pairs(embeddings, thumbnails):
 
     embeddings: float32 (n, D), normalized.  thumbnails: uint8 (n, THUMBNAIL_SIDE²).
     """
-    hashes = perceptual_hashes(thumbnails)
-    coarse = _coarse(hashes)
-    # The words of the hashes apart and view by view: long rows are what NumPy is quick with.
-    words = np.ascontiguousarray(hashes.view(np.uint64).transpose(2, 1, 0))
-    del hashes
+    words, coarse = _hash_all(thumbnails)
     tops = range(0, len(thumbnails) or 1, BLOCK)
     found = ordered_map(lambda top: _similar(embeddings, words, _neighbours(coarse, top)), tops)
     pairs = Pairs(*map(np.concatenate, zip(*chain.from_iterable(found), strict=True)))
@@ -79,21 +75,32 @@ def _similar(embeddings, words, neighbours):
     return found
 
 
-def _coarse(hashes):
-    """Lowest frequencies of each picture, of its middle and of its mirror image: uint64 (3, n)."""
-    coarse = np.empty((3, len(hashes)), np.uint64)
-    for start in range(0, len(hashes), BLOCK):
-        signs = np.unpackbits(hashes[start : start + BLOCK, [WHOLE, MIDDLE, MIRRORED]], axis=2)
+def _hash_all(thumbnails):
+    """Hashes of all pictures, and of each picture, its middle and its mirror image the lowest frequencies of them.
+
+    The words of the hashes lie apart and view by view, for long rows are what NumPy is quick with.
+    Returns uint64 (4, views, n) and (3, n).
+    """
+    words = np.empty((HASH_SIDE**2 // 64, VIEWS, len(thumbnails)), np.uint64)
+    coarse = np.empty((3, len(thumbnails)), np.uint64)
+
+    def fill(start):
+        rows = slice(start, start + PORTION)
+        hashes = perceptual_hashes(thumbnails[rows])
+        words[:, :, rows] = hashes.view(np.uint64).transpose(2, 1, 0)
+        signs = np.unpackbits(hashes[:, [WHOLE, MIDDLE, MIRRORED]], axis=2)
         lowest = signs.reshape(-1, 3, HASH_SIDE, HASH_SIDE)[:, :, :COARSE_SIDE, :COARSE_SIDE]
-        words = np.packbits(lowest.reshape(-1, 3, COARSE_SIDE**2), axis=2).view(np.uint64)[:, :, 0]
-        coarse[:, start : start + BLOCK] = words.T
-    return coarse
+        coarse[:, rows] = np.packbits(lowest.reshape(-1, 3, COARSE_SIDE**2), axis=2).view(np.uint64)[:, :, 0].T
+
+    for _ in ordered_map(fill, range(0, len(thumbnails), PORTION)):
+        pass
+    return words, coarse
 
 
 def _neighbours(coarse, top):
     """Yield (first, second), rows of pictures whose lowest frequencies are alike, the first from `top` on.
 
-    coarse: see `_coarse`.
+    coarse: see `_hash_all`.
     """
     whole, middle, mirrored = coarse[:, top : top + BLOCK, None]
     for left in range(top, coarse.shape[1], BLOCK):
@@ -133,10 +140,9 @@ def perceptual_hashes(thumbnails):
     crops = [[_low_frequencies(place * (1 - share), share) for place in PLACES] for share in CROPS]
     views = [(whole, [whole]), *((down, places) for places in crops for down in places)]
     views.append((whole, [mirror[:, None] * whole]))
-    hashes = np.empty((len(thumbnails), sum(len(acrosses) for _, acrosses in views), HASH_SIDE**2 // 8), np.uint8)
+    hashes = np.empty((len(thumbnails), VIEWS, HASH_SIDE**2 // 8), np.uint8)
     lower_half = HASH_SIDE**2 // 2 - 1
-
-    def hash_block(start):
+    for start in range(0, len(thumbnails), BLOCK):
         rows = slice(start, start + BLOCK)
         images, number = thumbnails[rows].reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE).astype(np.float32), count()
         for down, acrosses in views:
@@ -146,9 +152,6 @@ def perceptual_hashes(thumbnails):
                 # More than this is more than the median, which takes NumPy ten times as long.
                 bits = frequencies > np.partition(frequencies, lower_half, axis=1)[:, lower_half, None]
                 hashes[rows, next(number)] = np.packbits(bits, axis=1)
-
-    for _ in ordered_map(hash_block, range(0, len(thumbnails), BLOCK)):
-        pass
     return hashes
 
 
@@ -172,8 +175,8 @@ def _differing_bits(words, first, second):
     words: uint64 (4, views, n).
     """
     best = np.full(len(first), HASH_SIDE**2 - 1, np.uint8)
-    for start in range(0, len(first), BITS_BLOCK):
-        rows = slice(start, start + BITS_BLOCK)
+    for start in range(0, len(first), PORTION):
+        rows = slice(start, start + PORTION)
         shape = words.shape[1], len(best[rows])
         differing, counts = np.empty(shape, np.uint64), np.empty(shape, np.uint8)
         most = np.full(shape[1], 63, np.uint8)  # 4 x 64 would be 0 in 8 bits
