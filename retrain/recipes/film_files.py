@@ -1,7 +1,7 @@
 """What is written of a film: its moments and segments as CSV, JSON and WebVTT, and a contact sheet.
 
 NAME.csv    a row a frame: its time, its own guess, and the guess smoothed over time
-NAME.json   the same with all that `guess --json` says
+NAME.json   what `guess --json` says, and the same rows as "moments"
 NAME.vtt    the segments as subtitles, which browsers and players show over the film
 NAME.jpg    a frame of each segment
 """
@@ -23,9 +23,7 @@ from retrain.errors import RetrainError
 from retrain.recipes.names import Names, safe_name
 
 KINDS = {"csv": ".csv", "json": ".json", "vtt": ".vtt", "sheet": ".jpg"}
-COLUMNS = [
-    "time_s", "label", "confidence", "unknown", "smoothed_label", "smoothed_unknown",
-]  # fmt: skip
+COLUMNS = ["time_s", "label", "confidence", "unknown", "smoothed_label", "smoothed_unknown"]
 CELL = 240, 180  # px, of a frame on the contact sheet
 MAX_CELLS = 60  # the longest segments
 MIN_CELLS = 12  # where there are fewer segments, frames in between make up for them
@@ -126,7 +124,8 @@ class FilmFiles:
         with self._explained():
             self._open.close()
             with open(self._part / "json", "w", encoding="utf-8") as file:
-                file.write(json.dumps(guess, indent=1)[:-2] + ',\n "frames": [\n')
+                head = {name: value for name, value in guess.items() if name not in KINDS}
+                file.write(json.dumps(head | {"moments": []}, indent=1)[: -len("]\n}")] + "\n")
                 with open(self._part / "rows", encoding="utf-8") as rows:
                     shutil.copyfileobj(rows, file)
                 file.write("\n]}\n")
