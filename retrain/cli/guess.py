@@ -9,10 +9,21 @@ import click
 from retrain import progress
 from retrain.classifier import Classifier
 from retrain.cli import FILES_FAILED
-from retrain.cli.shared import AS_JSON, MODEL_DIR, engine_options, graph_options, plain, print_json, trust_options
+from retrain.cli.shared import (
+    AS_JSON,
+    MODEL_DIR,
+    engine_options,
+    face_options,
+    graph_options,
+    plain,
+    print_json,
+    trust_options,
+)
 from retrain.errors import RetrainError
+from retrain.face_classifier import FaceClassifier, FaceGuess, face_rows
 from retrain.graph_classifier import GraphClassifier
 from retrain.options import EngineOptions, GraphOptions, GuessOptions, TrustOptions
+from retrain.recipes.consent import require_consent
 from retrain.recipes.explaining import Explainer
 from retrain.scale import spread
 from retrain.scale.places import find_files, require_local
@@ -31,11 +42,15 @@ TOP_AS_TEXT = 5
     "--explain", "out", metavar="FOLDER",
     help="Write there for each picture the original, a heat map and the part that counts, as `retrain explain` does.",
 )  # fmt: skip
+@face_options("With a model of faces: say of each face who it is, and where.")
+@click.option(
+    "--boxes", metavar="FOLDER", help="With --faces: write there each picture that shows faces, with boxes and names."
+)
 @graph_options
 @engine_options
 @AS_JSON
 @click.pass_context
-def command(ctx, paths, model_dir, top, out, graph, labels, as_json, **options):
+def command(ctx, paths, model_dir, top, out, faces, i_have_consent, boxes, graph, labels, as_json, **options):
     """Say what is on each PATH: picture files, folders of them, or - for a picture on standard input.
 
     A picture unlike all that was learned is unknown: its first line says so, and the labels below are the nearest.
@@ -46,10 +61,19 @@ def command(ctx, paths, model_dir, top, out, graph, labels, as_json, **options):
     retrain guess picture.jpg
     retrain guess --coverage 0.9 holiday
     retrain guess --json holiday > guesses.jsonl
+    retrain guess --faces --boxes drawn party.jpg
     retrain guess --graph retrained_graph.pb --labels retrained_labels.txt picture.jpg
     """
     engine = EngineOptions(**{name: options.pop(name) for name in asdict(EngineOptions())})
     trust = {name: options.pop(name) for name in asdict(TrustOptions())}
+    if faces:
+        _refuse(ctx, ["out", "graph", "labels", *options], "is for whole pictures, not for --faces.")
+        if boxes and paths == ("-",):
+            raise click.UsageError("--boxes is for files, not for standard input.", ctx)
+        require_consent(paths, i_have_consent, engine.engine)
+        print_faces(FaceClassifier.load(model_dir, TrustOptions(**trust)), paths, top, as_json, boxes)
+        return
+    _refuse(ctx, ["boxes"], "is for --faces.")
     if graph is None:
         _refuse(ctx, ["labels", *options], "is for a --graph.")
         classifier = Classifier.load(model_dir, TrustOptions(**trust))
@@ -72,14 +96,36 @@ def _refuse(ctx, names, reason):
 
 def print_guesses(classifier, paths, top, as_json, out=None, engine=EngineOptions()):  # noqa: B008 - frozen
     """Guess and print; the exit code tells of files that failed.  out: folder for what explains each guess."""
-    failed = 0
     with progress.shown():
-        for guess, files in _guesses(classifier, paths, out, engine):
-            failed += guess.error is not None
-            if as_json:
-                print_json(guess.as_dict(top) | files)
-            else:
-                _print(guess, top or TOP_AS_TEXT, named=len(paths) > 1 or str(Path(paths[0])) != guess.path)
+        failed = sum(
+            _print_guess(guess, files, paths, top, as_json) for guess, files in _guesses(classifier, paths, out, engine)
+        )
+    _tell_failed(failed)
+
+
+def print_faces(classifier, paths, top, as_json, boxes):
+    """The same face by face.  boxes: folder for drawings of where they are; None draws none."""
+    from retrain.recipes.boxing import Boxes
+
+    drawer, failed = Boxes(boxes, paths) if boxes else None, 0
+    with progress.shown():
+        for photo, _ in _guesses(classifier, paths, None, EngineOptions()):
+            files = {"boxes": drawer.draw(photo)} if drawer else {}
+            for number, guess in enumerate(face_rows(photo)):
+                failed += _print_guess(guess, files, paths, top, as_json, again=number > 0)
+    _tell_failed(failed)
+
+
+def _print_guess(guess, files, paths, top, as_json, again=False):
+    """Print a guess.  again: of the same picture.  Returns whether the file failed."""
+    if as_json:
+        print_json(guess.as_dict(top) | files)
+    else:
+        _print(guess, top or TOP_AS_TEXT, named=not again and (len(paths) > 1 or str(Path(paths[0])) != guess.path))
+    return guess.error is not None
+
+
+def _tell_failed(failed):
     if failed:
         click.echo(f"{failed} file(s) failed.", err=True)
         raise SystemExit(FILES_FAILED)
@@ -109,6 +155,11 @@ def _print(guess, top, named):
     if guess.error:
         click.echo(f"{guess.path}: {guess.error}", err=True)
         return
+    if isinstance(guess, FaceGuess):
+        if guess.box is None:
+            click.echo("no face")
+            return
+        click.echo("face at {},{}, {} x {} px".format(*guess.box))
     if guess.labels:
         click.echo(f"labels: {plain(', '.join(guess.labels))}")
     elif guess.labels is not None:
