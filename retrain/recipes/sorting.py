@@ -208,7 +208,7 @@ class Sorter:
         # What follows the picture's stem stays, so that a sidecar still belongs to its picture.
         tails = [path.name[known or len(group[0].stem) :] for path in group]
         while True:
-            destinations = [name for place in places for name in self._free_names(*place, known, tails)]
+            destinations = [name for folder, stem in places for name in self._free_names(folder, stem, known, tails)]
             pairs = list(zip(group * len(places), destinations, strict=True))
             try:
                 if not self.options.dry_run:

@@ -16,10 +16,12 @@ from retrain.face_classifier import FaceClassifier, FaceGuess, face_rows
 from retrain.faces import FINGERPRINT, crop_main
 from retrain.images import decode, read
 from retrain.model import load_model
+from retrain.options import ServeOptions
 from retrain.recipes import forgetting
 from retrain.recipes.consent import require_consent
 from retrain.recipes.explaining import explain_pictures
 from retrain.recipes.forgetting import forget, kept_faces
+from retrain.serve.engine import Engine
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,9 @@ def test_what_is_on_a_photo_is_told_face_by_face(model_dir, tmp_path):
     assert text.error.startswith("not_an_image")
     assert face_rows(wall) == [FaceGuess(wall.path)]
     assert face_rows(text) == [FaceGuess(text.path, error=text.error)]
+    (gone,) = FaceClassifier.load(model_dir).guess_files([tmp_path / "gone.jpg"])
+    assert face_rows(gone) == [FaceGuess(gone.path, error=gone.error)]
+    assert gone.error.startswith("unreadable")
 
 
 def test_guess_is_that_of_the_face_cut_out(model_dir, tmp_path):
@@ -96,6 +101,7 @@ def test_only_who_asks_for_faces_gets_a_model_of_faces(model_dir, trained, tmp_p
         lambda: Classifier.load(model_dir),
         lambda: explain_pictures([tmp_path], tmp_path / "out"),
         lambda: evaluate(tmp_path),
+        lambda: Engine(ServeOptions()),
     ):
         with pytest.raises(RetrainError, match="knows people by their faces") as raised:
             use()
@@ -104,7 +110,7 @@ def test_only_who_asks_for_faces_gets_a_model_of_faces(model_dir, trained, tmp_p
         FaceClassifier.load(trained / "model")
 
 
-@pytest.mark.parametrize("command", [["serve"], ["export", "zip"], ["odd", "--label", "anna", "photo.jpg"]])
+@pytest.mark.parametrize("command", [["export", "zip"], ["odd", "--label", "anna", "photo.jpg"]])
 def test_nothing_else_takes_a_model_of_faces(command, model_dir, tmp_path, monkeypatch):
     from click.testing import CliRunner
 
@@ -263,6 +269,13 @@ def test_crawled_photos_need_consent(where, tmp_path, people, monkeypatch):  # n
     use_discs(monkeypatch)
     with pytest.raises(RetrainError, match="crawled"):
         train(data, TrainOptions(faces=True))
+
+
+def test_faces_go_to_no_cluster(people):  # noqa: F811
+    with pytest.raises(RetrainError, match="this machine alone"):
+        require_consent([people], consented=True, engine="ray")
+    with pytest.raises(RetrainError, match="no folder of this machine"):
+        require_consent(["s3://bucket/people"], consented=True)
 
 
 def test_own_photos_need_no_word_of_consent(people, tmp_path):  # noqa: F811

@@ -1,5 +1,7 @@
 """Photos of several people go to several folders, and come back."""
 
+import threading
+
 import pytest
 from drawn_faces import draw_people, use_discs
 
@@ -8,6 +10,7 @@ from retrain.errors import RetrainError
 from retrain.face_classifier import FaceGuess, PhotoGuess
 from retrain.options import SortOptions
 from retrain.recipes.sorting import sort_dir, undo_sort
+from retrain.recipes.watching import watch_dir
 
 PHOTOS = {
     "couple.jpg": "anna 0.9, ben 0.8",
@@ -117,6 +120,13 @@ def test_photos_are_not_moved_to_several_places(source):
     with pytest.raises(RetrainError, match="cannot be moved") as raised:
         sort(source, mode="move")
     assert "--mode copy" in raised.value.hint
+
+
+def test_what_arrives_is_not_sorted_by_faces(source):
+    with pytest.raises(RetrainError, match="not by faces"):
+        watch_dir(
+            source, source.with_name("sorted"), SortOptions(faces=True), threading.Event(), classifier=FakeFaces()
+        )
 
 
 def test_crawled_photos_are_not_sorted_by_faces(source):
