@@ -13,7 +13,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 TRAINING = scikit-learn scipy joblib narwhals cleanlab pandas python-dateutil six termcolor tzdata
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-full setup-dev crawl learn train guess imagenet sort explain odd evaluate report serve clean demo doctor \
+.PHONY: help setup setup-full setup-dev crawl learn train guess imagenet sort explain odd evaluate report serve faces clean demo doctor \
 	image image-gpu test test-image lint format bench fuzz docs lock
 
 help:
@@ -61,6 +61,9 @@ report: ## Open the page that shows how good the model is, and why
 
 serve: ## Serve the model over HTTP, until Ctrl-C
 	@scripts/serve.sh $(ARGS)
+
+faces: ## List whose faces are kept; LABEL=anna deletes all that is kept of hers
+	@scripts/retrain.sh faces $(if $(LABEL),"--forget=$$LABEL") $(ARGS)
 
 clean: ## DATA=folder Find copies, wrong labels and unfit pictures; nothing is changed without ARGS=--apply
 	@$(call need,DATA)scripts/retrain.sh clean $(ARGS) -- "$$DATA"
@@ -112,8 +115,8 @@ docs: setup-dev ## Write the command reference and the map of the modules anew
 	.venv/bin/cog -r $(DOCS)
 
 lock: setup-dev ## Pin the packages anew; ARGS=--upgrade takes the newest
-	$(LOCK) $(ARGS) --extra tf --extra onnx --extra engines --extra serve --extra video --extra notebook --extra scale --group dev -o requirements-dev.txt
-	$(LOCK) --extra tf --extra onnx --extra engines --extra serve --extra video --extra parquet -c requirements-dev.txt -o requirements-full.txt
-	$(LOCK) --extra tf --extra onnx --extra engines --extra serve --extra video --extra parquet --extra gpu -c requirements-dev.txt -o requirements-gpu.txt
-	$(LOCK) --extra serve --extra video -c requirements-dev.txt -o requirements.txt
+	$(LOCK) $(ARGS) --extra tf --extra onnx --extra engines --extra faces --extra serve --extra video --extra watch --extra notebook --extra scale --group dev -o requirements-dev.txt
+	$(LOCK) --extra tf --extra onnx --extra engines --extra faces --extra serve --extra video --extra watch --extra parquet -c requirements-dev.txt -o requirements-full.txt
+	$(LOCK) --extra tf --extra onnx --extra engines --extra faces --extra serve --extra video --extra watch --extra parquet --extra gpu -c requirements-dev.txt -o requirements-gpu.txt
+	$(LOCK) --extra serve --extra video --extra watch -c requirements-dev.txt -o requirements.txt
 	$(LOCK) $(TRAINING:%=--no-emit-package %) -c requirements-dev.txt -o requirements-guess.txt

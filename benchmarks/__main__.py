@@ -14,7 +14,7 @@ from benchmarks.photos import find_photos
 NAMES = [
     "train", "embedding", "guess", "retrain_cached", "sort", "memory", "scale", "duplicates", "labels", "trust",
     "odd", "explain", "imagenet", "together", "frontier", "fine_tuning", "many_classes", "exports",
-    "serve", "compat", "cluster", "video",
+    "serve", "compat", "cluster", "video", "faces",
 ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from collections import namedtuple
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from retrain.backbones.gpu import open_embedder
+from retrain.errors import RetrainError
 from retrain.images import DECODER_VERSION, THUMBNAIL_SIDE, ImageError, decode, read, thumbnail
 from retrain.parallel import chunks, ordered_map
 from retrain.progress import track
@@ -167,6 +169,42 @@ class Store:
         except OSError as failure:
             log.warning("%s is damaged and cannot be set aside (%s).", self.path, failure.strerror)
             self.path = None
+
+
+def erase(path, digests):
+    """Delete all that the store in a file keeps of files with these sha256, so that no byte of it is left there.
+
+    Stores that broke and were set aside go whole.  Returns how many rows of embeddings were deleted, and the paths of
+    the files they were of.  Raises RetrainError.
+    """
+    try:
+        for broken in path.parent.glob(f"{path.name}.broken-*"):
+            broken.unlink()
+        if not path.exists():
+            return 0, []
+        with closing(_connect(path, WAL)) as connection:
+            return _erase(connection, [(digest,) for digest in digests])
+    except (sqlite3.Error, OSError) as error:
+        raise RetrainError(
+            f"{path} still holds what was to be deleted: {error}.",
+            "End what else uses it, and run the same command again; or delete the file: it is made anew.",
+        ) from error
+
+
+def _erase(connection, digests):
+    paths, rows = [], 0
+    connection.execute("PRAGMA secure_delete=ON")
+    with connection:
+        for digest in digests:
+            paths += connection.execute("SELECT path FROM files WHERE sha256 = ?", digest).fetchall()
+            rows += connection.execute("DELETE FROM embeddings WHERE sha256 = ?", digest).rowcount
+            connection.execute("DELETE FROM files WHERE sha256 = ?", digest)
+            connection.execute("DELETE FROM parts WHERE sha256 = ?", digest)
+    connection.execute("VACUUM")
+    (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise sqlite3.OperationalError("another process reads it")
+    return rows, [Path(os.fsdecode(path)) for (path,) in paths]
 
 
 def _key(path):

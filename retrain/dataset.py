@@ -25,6 +25,7 @@ UNKNOWN = "_unknown"
 FEW_IMAGES = 20  # a class with fewer learns badly
 MIN_TESTED = 3  # groups; a class with fewer is trained and not tested
 NOHASH = "(.*?)_nohash_"  # names of variants of one picture, as the original retrain.py had them
+CRAWL_MANIFEST = "manifest.jsonl"  # what a crawl writes beside the folders of its pictures
 LEGACY_IMAGES = 2**27 - 1  # a class, at most, as the original retrain.py had it
 # What marks a folder as our own work rather than somebody's pictures.
 OWN_MARKS = ("model.json", "bottlenecks.sqlite", ".retrain-sort.jsonl", "retrain-clean.jsonl", ".retrain-clean")

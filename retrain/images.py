@@ -72,6 +72,8 @@ REASONS = {
     "too_slow": "decoding takes too long",
     "unsupported": "a picture of a kind that is not read",
     "unreadable": "the file could not be read",
+    "no_face": "no face was found on it",
+    "several_faces": "several faces, and none much larger than the others",
 }
 
 _one_costly = threading.Lock()

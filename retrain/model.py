@@ -18,12 +18,14 @@ import numpy as np
 from retrain.backbones import Backbone, BackboneSpec
 from retrain.calibrate import Limits
 from retrain.errors import RetrainError
+from retrain.faces import FINGERPRINT, FaceBackbone, crop_main
 from retrain.head import Head
 from retrain.unknown import Detector, from_arrays, to_arrays
 
-FORMAT_VERSION = 3
-READABLE = 1, 2, 3  # 1 knows nothing of the unknown, 2 nothing of several labels a picture
+FORMAT_VERSION = 4
+READABLE = 1, 2, 3, 4  # 1 knows nothing of the unknown, 2 nothing of several labels a picture, 3 nothing of faces
 WRITTEN = {"softmax": 2, "sigmoid": 3}  # what an older retrain can read, it shall
+WRITTEN_OF_FACES = 4
 MANIFEST = "model.json"
 HEAD_FILE = "head.npz"
 TRUST_FILE = "trust.npz"
@@ -52,6 +54,15 @@ class Model:
     reject_rate: float = 0.0
     learned: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
     info: dict = field(default_factory=dict)
+
+    @property
+    def of_faces(self):
+        """Whether it knows faces, cut out of pictures, rather than pictures."""
+        return isinstance(self.backbones[0], FaceBackbone)
+
+    def view(self, image):
+        """What it sees of a decoded picture: all of it, or the face that it shows.  Raises ImageError."""
+        return crop_main(image) if self.of_faces else image
 
 
 def learned_marks(digests):
@@ -101,17 +112,35 @@ def check_writable(folder):
         ) from error
 
 
-def load_model(folder):
-    """Model of a folder.  Raises RetrainError where there is none, or it is newer, incomplete or damaged."""
+def load_model(folder, faces: bool | None = False):
+    """Model of a folder.  Raises RetrainError where there is none, or it is newer, incomplete or damaged.
+
+    faces: whether it must be one of faces, or must be none; None takes either.
+    """
     folder = Path(folder)
     while True:
         before = identity(folder)
         try:
-            return _load(folder)
+            return _require(_load(folder), folder, faces)
         except RetrainError:
             # A new model may have been moved in between two reads; what is wrong in one that stands still is wrong.
             if identity(folder) == before:
                 raise
+
+
+def _require(model, folder, faces):
+    # Here, so that whatever loads a model, now or later, gets none of faces unless it asks for one.
+    if faces is not None and faces != model.of_faces:
+        if faces:
+            raise RetrainError(
+                f"the model in {folder} was trained on whole pictures, not on faces.",
+                "Leave --faces out, or train one on faces: retrain train DATA --faces",
+            )
+        raise RetrainError(
+            f"the model in {folder} knows people by their faces.",
+            "Only guess, sort and evaluate take it, and only with --faces; --model-dir names another model.",
+        )
+    return model
 
 
 def identity(folder):
@@ -139,6 +168,27 @@ def find_classes(folder):
     return sorted(map(str, _read_manifest(Path(folder))[1]["classes"]))
 
 
+def find_models(folder):
+    """The folders in a folder that hold a model, or the rest of one."""
+    return sorted(path.parent for path in Path(folder).glob(f"*/{MANIFEST}"))
+
+
+def remove_model(folder):
+    """Delete a model, and nothing else that lies in its folder.  Raises RetrainError where that cannot be."""
+    real = _real(folder)
+    try:
+        _recover(real)
+        # The manifest last: what was stopped is then still known for a model.
+        for path in sorted(real.iterdir(), key=lambda path: path.name == MANIFEST):
+            if OURS.fullmatch(path.name):
+                path.unlink()
+        if not any(real.iterdir()):
+            real.rmdir()
+    except OSError as error:
+        what = f"the model in {folder} cannot be deleted: {error.strerror}."
+        raise RetrainError(what, "Delete the folder by hand.") from error
+
+
 def _load(folder):
     home, manifest = _read_manifest(folder)
     try:
@@ -149,6 +199,8 @@ def _load(folder):
             Backbone(BackboneSpec(**entry["spec"]), contents[entry["file"]], _weights(home, entry))
             for entry in manifest["backbones"]
         ]
+        if _crops_of(manifest, folder):
+            backbones = list(map(FaceBackbone.of, backbones))
         model = Model(list(manifest["classes"]), backbones, head, float(manifest["temperature"]), info=manifest["info"])
         if TRUST_FILE in contents:
             _read_trust(model, contents[TRUST_FILE], manifest["reject_rate"])
@@ -162,6 +214,14 @@ def _load(folder):
     except Exception as error:  # damaged content may raise anything
         raise RetrainError(f"the model in {folder} is damaged: {error}.", "Train again.") from error
     return model
+
+
+def _crops_of(manifest, folder):
+    """Whether a model is of faces.  Raises RetrainError where these were cut out otherwise than now."""
+    crops = manifest["faces"] if manifest["format_version"] == WRITTEN_OF_FACES else None
+    if crops not in (None, FINGERPRINT):
+        raise RetrainError(f"the model in {folder} has learned faces cut out in another way.", "Train again.")
+    return crops is not None
 
 
 def _read_manifest(folder):
@@ -251,6 +311,8 @@ def _write_files(model, folder, report):
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         "info": model.info,
     }
+    if model.of_faces:
+        manifest |= {"format_version": WRITTEN_OF_FACES, "faces": FINGERPRINT}
     if model.head.thresholds is not None:
         manifest["thresholds"] = dict(zip(model.classes, model.head.thresholds.tolist(), strict=True))
     files |= further | {MANIFEST: json.dumps(manifest, indent=2).encode()}
@@ -293,8 +355,8 @@ def _unpacked(content):
 
 
 def _thresholds(manifest):
-    """Thresholds of the classes, float32 (C,); None before format 3, which has them.  Raises ValueError."""
-    if manifest["format_version"] < WRITTEN["sigmoid"]:
+    """Thresholds of the classes, float32 (C,); None but in format 3, which has them.  Raises ValueError."""
+    if manifest["format_version"] != WRITTEN["sigmoid"]:
         return None
     thresholds = np.array([manifest["thresholds"][name] for name in manifest["classes"]], np.float32)
     if not ((thresholds >= 0) & (thresholds <= 1)).all():  # what is no number lies in no range

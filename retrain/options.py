@@ -32,6 +32,14 @@ def default_export():
 
 
 @dataclass(frozen=True)
+class FaceOptions:
+    """Whether faces are looked at instead of pictures."""
+
+    faces: bool = False
+    i_have_consent: bool = False  # of the people on crawled pictures
+
+
+@dataclass(frozen=True)
 class DataOptions:
     """Which pictures of a folder are used, and how they are split."""
 
@@ -47,7 +55,7 @@ class DataOptions:
 
 
 @dataclass(frozen=True)
-class TrainOptions(DataOptions):
+class TrainOptions(DataOptions, FaceOptions):
     model_dir: str | Path | None = None  # None: default_model_dir()
     quality: str = "fast"  # a key of QUALITIES
     backbone: str | None = None  # overrides quality; several joined by +
@@ -130,14 +138,14 @@ class FilmOptions:
 
 
 @dataclass(frozen=True)
-class EvaluateOptions(TrustOptions, EngineOptions):
+class EvaluateOptions(TrustOptions, EngineOptions, FaceOptions):
     model_dir: str | Path | None = None
     only: tuple[str, ...] = ()
     html: str | Path | None = None  # a page with the mistakes and charts
 
 
 @dataclass(frozen=True)
-class SortOptions(TrustOptions, EngineOptions):
+class SortOptions(TrustOptions, EngineOptions, FaceOptions):
     model_dir: str | Path | None = None
     mode: str = "copy"  # copy | move | link
     layout: str = "folders"  # folders | flat

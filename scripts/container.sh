@@ -25,7 +25,7 @@ in_two_seconds() {
 
 # find_image COMMAND: set `stage` to the smallest stage of the Dockerfile that can do it, and `image` to its name.
 find_image() {
-  case $(asks_network "$1" && echo learns)$1${graph:+ of TensorFlow}$(names_film "$1" && echo " of films")${watch:+ by watchdog} in
+  case $(asks_network "$1" && echo learns)$1${graph:+ of TensorFlow}$(names_film "$1" && echo " of films")${watch:+ by watchdog}${faces:+ of faces} in
     guess | imagenet | sort | explain | report | odd) stage=guess ;;
     *) if gpu_is_offered; then stage=gpu; else stage=full; fi ;;
   esac
@@ -120,7 +120,7 @@ build_image() {
 
 # run_in_container COMMAND ARGUMENT…: become that command in a container.
 run_in_container() {
-  local files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' watch='' changes='' html='' logs='' data='' out='' films='' explained='' backbones='' like='' label='' graph='' labels=''
+  local files=${TF_FILES:-tf_files} model='' mode=copy undo='' dry_run='' watch='' changes='' html='' logs='' data='' out='' films='' explained='' backbones='' like='' label='' graph='' labels='' faces=''
   local port=8080 host=127.0.0.1 token=${RETRAIN_TOKEN-}
   local extra debug='' lists=() allowed=() args=(--rm --pull never --read-only --cap-drop ALL --security-opt no-new-privileges
     --no-healthcheck --log-driver none --env TF_FILES --env RETRAIN_PROGRAM --env NO_COLOR)
@@ -208,7 +208,7 @@ add_mounts() {
     odd-*) ! asks_network odd || learns ;;
     learn-*) learns ;;
     train- | export- | clean-* | serve-) adds_to "$files" ;;
-    train-* | export-* | evaluate-?*) beside_model ;;
+    train-* | export-* | evaluate-?* | faces-?*) beside_model ;;
     serve-*) adds_to "$files" && beside_model ;;
     *) writes "$files" ;;
   esac
@@ -238,6 +238,17 @@ add_mounts() {
     imagenet | embed) ;; # have no model
     *) if [ -n "$graph" ]; then reads "$graph" "$labels"; else reads "$files" "$model"; fi ;;
   esac
+  [ -z "$faces" ] || reads_crawls ${paths[@]+"${paths[@]}"}
+}
+
+# reads_crawls PATH…: the folder above each that holds a crawl's manifest, for whoever is on crawled photos is asked first.
+reads_crawls() {
+  local path
+  for path in "$@"; do
+    real "$path"
+    until [ -z "$REPLY" ] || [ -e "$REPLY/manifest.jsonl" ]; do REPLY=${REPLY%/*}; done
+    [ -z "$REPLY" ] || reads "$REPLY"
+  done
 }
 
 # What is crawled goes among the data, what is learned from it into a new model.
@@ -273,9 +284,10 @@ read_options() {
       --log-dir=*) logs=${1#*=} ;;
       --out) out=${2-} films=yes ;;
       --out=*) out=${1#*=} films=yes ;;
-      --explain) explained=${2-} ;;
-      --explain=*) explained=${1#*=} ;;
+      --explain | --boxes) explained=${2-} ;;
+      --explain=* | --boxes=*) explained=${1#*=} ;;
       --every | --fps | --every=* | --fps=*) films=yes ;;
+      --faces) faces=yes ;;
       --dry-run) dry_run=yes ;;
       --watch) watch=yes ;;
       --allow) allowed+=("${2-}") ;;
@@ -312,7 +324,7 @@ add_lists() {
 # Beside a model lie the embeddings, and the new model until it takes the old one's place.
 beside_model() {
   folder_of "$model"
-  [ "$command" = evaluate ] || make_folder "$REPLY"
+  case $command in evaluate | faces) ;; *) make_folder "$REPLY" ;; esac
   writes "$REPLY"
   [ ! -L "${model%/}" ] || { real "$model" && writes "$REPLY/.."; }
 }

@@ -70,7 +70,7 @@ split() {
 
 takes_value() {
   case $1 in
-    -c | -p | -t | --address | --allow | --assert-accuracy | --backbone | --balance | --checks | --class | --classes | --coverage | --crop | --data | --engine | --every | --explain | --fps | --graph | --group-by | --host | --html | --input-height | --input-layer | --input-mean | --input-std | --input-width | --label | --labels | --layout | --license | --like | --limit | --log-dir | --max-minutes | --max-per-class | --max-per-source | --min-size | --mode | --model-dir | --name | --only | --out | --output-layer | --per-class | --port | --prediction-path | --quality | --query-list | --reject-rate | --seed | --size | --smooth | --source | --split | --test-share | --threshold | --token | --top | --undo | --validation-share) ;;
+    -c | -p | -t | --address | --allow | --assert-accuracy | --backbone | --balance | --boxes | --checks | --class | --classes | --coverage | --crop | --data | --engine | --every | --explain | --forget | --fps | --graph | --group-by | --host | --html | --input-height | --input-layer | --input-mean | --input-std | --input-width | --label | --labels | --layout | --license | --like | --limit | --log-dir | --max-minutes | --max-per-class | --max-per-source | --min-size | --mode | --model-dir | --name | --only | --out | --output-layer | --per-class | --port | --prediction-path | --quality | --query-list | --reject-rate | --seed | --size | --smooth | --source | --split | --test-share | --threshold | --token | --top | --undo | --validation-share) ;;
     *) return 1 ;;
   esac
 }

@@ -186,7 +186,7 @@ def test_flipped_byte_is_an_error_with_a_hint(saved, name):
     assert caught.value.hint == "Train again."
 
 
-@pytest.mark.parametrize("version", [4, 99, "1.0", None, -1])
+@pytest.mark.parametrize("version", [5, 99, "1.0", None, -1])
 def test_other_format_is_an_error_with_a_hint(saved, version):
     rewrite(saved, format_version=version)
     with pytest.raises(RetrainError, match=f"has format {version}") as caught:

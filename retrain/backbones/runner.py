@@ -98,16 +98,22 @@ def _does_not_run(spec, reason):
     return RetrainError(f"the file of backbone {spec.name} does not run: {reason}.", "Train again.")
 
 
+def open_interpreter(content):
+    """LiteRT's interpreter of a file's bytes, for one thread."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with _loading, no_chatter():
+        # One thread each: pictures side by side use the cores better than one picture on all of them.
+        interpreter = Interpreter(model_content=content, num_threads=1)
+        interpreter.allocate_tensors()
+    return interpreter
+
+
 class LiteRTNetwork:
     """An interpreter, for one thread."""
 
     def __init__(self, content):
-        from ai_edge_litert.interpreter import Interpreter
-
-        with _loading, no_chatter():
-            # One thread each: pictures side by side use the cores better than one picture on all of them.
-            self._interpreter = Interpreter(model_content=content, num_threads=1)
-            self._interpreter.allocate_tensors()
+        self._interpreter = open_interpreter(content)
         entries = self._interpreter.get_input_details()
         if len(entries) != 1:
             raise ValueError(f"it takes {len(entries)} inputs")

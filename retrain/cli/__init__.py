@@ -30,6 +30,7 @@ COMMANDS = {
     "explain": "Show what on pictures speaks for their label.",
     "odd": "Find the picture that does not belong with the others.",
     "clean": "Find pictures that harm a training: copies, wrong labels, damaged or dark ones.",
+    "faces": "List whose faces are kept, and forget somebody's.",
     "serve": "Open Studio in the browser, and serve the model over HTTP.",
     "export": "Write a model, or the split and cropped pictures, for use elsewhere.",
     "embed": "Write the embeddings of any number of pictures as Parquet files.",

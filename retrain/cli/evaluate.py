@@ -13,7 +13,17 @@ from retrain.cli.scores import (
     row,
     unknown_rows,
 )
-from retrain.cli.shared import AS_JSON, MODEL_DIR, ONLY, accuracy_line, engine_options, percent, show, trust_options
+from retrain.cli.shared import (
+    AS_JSON,
+    MODEL_DIR,
+    ONLY,
+    accuracy_line,
+    engine_options,
+    face_options,
+    percent,
+    show,
+    trust_options,
+)
 from retrain.errors import RetrainError
 from retrain.options import EvaluateOptions
 
@@ -23,6 +33,7 @@ from retrain.options import EvaluateOptions
 @MODEL_DIR
 @ONLY
 @trust_options
+@face_options("With a model of faces: judge of each picture the face that it shows.")
 @engine_options
 @click.option(
     "--assert-accuracy", type=click.FloatRange(0, 1), metavar="SHARE",

@@ -6,7 +6,16 @@ import re
 import click
 
 from retrain.cli import FILES_FAILED
-from retrain.options import BALANCES, ENGINES, SPLITS, DataOptions, EngineOptions, FilmOptions, TrustOptions
+from retrain.options import (
+    BALANCES,
+    ENGINES,
+    SPLITS,
+    DataOptions,
+    EngineOptions,
+    FaceOptions,
+    FilmOptions,
+    TrustOptions,
+)
 
 # Joiners, which scripts and emoji are written with, and bytes of names that are not UTF-8.
 KEPT = {"\u200c", "\u200d", *map(chr, range(0xDC80, 0xDD00))}
@@ -70,6 +79,18 @@ def engine_options(command):
             help="Of the cluster; auto: the one this machine belongs to.  [default: one of this machine alone]",
         ),
     ])  # fmt: skip
+
+
+def face_options(what):
+    """The options of FaceOptions.  what: --faces does."""
+    options = [
+        click.option("--faces", is_flag=True, default=FaceOptions.faces, help=what),
+        click.option(
+            "--i-have-consent", is_flag=True, default=FaceOptions.i_have_consent,
+            help="With --faces: the people on these pictures agreed, crawled ones included.",
+        ),
+    ]  # fmt: skip
+    return lambda command: _add(command, options)
 
 
 def graph_options(command):

@@ -7,7 +7,7 @@ import click
 
 from retrain import progress
 from retrain.cli import FILES_FAILED, asked_to_end, program
-from retrain.cli.shared import AS_JSON, MODEL_DIR, engine_options, plain, print_json, trust_options
+from retrain.cli.shared import AS_JSON, MODEL_DIR, engine_options, face_options, plain, print_json, trust_options
 from retrain.options import SortOptions
 from retrain.recipes.sorting import LAYOUTS, MODES, sort_dir, undo_sort
 
@@ -24,6 +24,7 @@ from retrain.recipes.sorting import LAYOUTS, MODES, sort_dir, undo_sort
     help="folders: DST/elsa/picture.jpg. flat: DST/elsa-0.99621.jpg.",
 )  # fmt: skip
 @trust_options
+@face_options("With a model of faces: file a picture under everybody who is on it.")
 @MODEL_DIR
 @engine_options
 @click.option("--dry-run", is_flag=True, default=SortOptions.dry_run, help="Print what would go where, change nothing.")
@@ -37,6 +38,8 @@ def command(ctx, src, dst, undo, watch, as_json, **options):
     What is unlike all that was learned goes to _unknown, what may be several labels of a --coverage to _ambiguous, what
     is not a picture to _error. Sidecars (.xmp, .json, RAW, Live Photo
     .mov) go with their picture. Nothing is ever overwritten; a second run goes on with what is new.
+
+    With --faces pictures without a face go to _no_face, those of nobody known to _unknown.
 
     --watch prints a line a picture as it is filed. Files still being written are waited for, names of unfinished
     downloads (.part, .crdownload, .tmp) left alone. Ctrl-C ends it with the counts.
@@ -101,7 +104,8 @@ def _tell(result, dst, as_json):
 def _print(result, dst):
     for row in result.get("plan", []):
         click.echo(f"{row['source']} -> {row['destination']}")
-    rows = result["sorted"] | {name: result[name] for name in ("unknown", "ambiguous", "errors") if result[name]}
+    others = "unknown", "ambiguous", "no_face", "errors"
+    rows = result["sorted"] | {name: result[name] for name in others if result.get(name)}
     width = max(map(len, rows), default=0)
     for name, count in rows.items():
         click.echo(f"{name:{width}} {count:7}")

@@ -5,7 +5,7 @@ from click.core import ParameterSource
 
 from retrain import progress
 from retrain.cli.scores import print_classes, print_labels, print_per_label, print_rows, unknown_rows
-from retrain.cli.shared import AS_JSON, MODEL_DIR, accuracy_line, data_options, percent, plain, show
+from retrain.cli.shared import AS_JSON, MODEL_DIR, accuracy_line, data_options, face_options, percent, plain, show
 from retrain.options import QUALITIES, TrainOptions
 
 WEAKEST = 12  # classes listed where there are more
@@ -39,6 +39,7 @@ WEAKEST = 12  # classes listed where there are more
     "--multi-label", is_flag=True,
     help="A picture that lies in several class folders has all their labels; a labels.csv in DATA says so by itself.",
 )  # fmt: skip
+@face_options("Learn of each picture the face that it shows; DATA has one folder a person. See docs/faces.md.")
 @click.option(
     "--seed", type=int, default=TrainOptions.seed, show_default=True, help="Deals the folds of cross-validation."
 )

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from retrain import fetch, images
-from retrain.dataset import walk
+from retrain.dataset import CRAWL_MANIFEST, walk
 from retrain.duplicates import MIRRORED, SURE_BITS, WHOLE, perceptual_hashes
 from retrain.errors import RetrainError, require_known
 from retrain.fetch import Client, FetchError
@@ -39,7 +39,7 @@ from retrain.recipes.names import Names, folder_names, safe_name
 from retrain.sources import SOURCES, require_sources, search
 from retrain.sources.licences import WANTED, allows
 
-MANIFEST, ATTRIBUTION, OWN = "manifest.jsonl", "ATTRIBUTION.md", ".retrain-crawl"
+MANIFEST, ATTRIBUTION, OWN = CRAWL_MANIFEST, "ATTRIBUTION.md", ".retrain-crawl"
 MARK = "<!-- Made by retrain crawl from manifest.jsonl, and made anew by the next one. -->"
 AT_ONCE = 4  # downloads, of all hosts
 OFFERS = 20  # looked at for each picture wanted, at most

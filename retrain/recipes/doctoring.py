@@ -376,7 +376,7 @@ def _owner(path):
 def _model():
     folder = default_model_dir()
     try:
-        model = load_model(folder)
+        model = load_model(folder, faces=None)
     except RetrainError:
         if folder.exists():
             raise

@@ -7,10 +7,12 @@ import numpy as np
 from retrain.classifier import Classifier
 from retrain.dataset import TESTING, find_dataset
 from retrain.errors import RetrainError
+from retrain.face_classifier import FaceClassifier
 from retrain.head import normalize
 from retrain.metrics import Judged, proportion, reliability, softmax, summarize
 from retrain.multilabel.data import labels_files
 from retrain.options import EvaluateOptions, default_model_dir
+from retrain.recipes.consent import require_consent
 from retrain.recipes.judging import count_learned, leave_out_foreign, score_unknown
 from retrain.recipes.multilabel import evaluate_multilabel
 from retrain.recipes.training import skipped_rows, store_path
@@ -29,16 +31,19 @@ def evaluate(data, options=EvaluateOptions()):  # noqa: B008 - frozen
     """
     start = time.perf_counter()
     model_dir = options.model_dir or default_model_dir()
-    classifier = Classifier.load(model_dir, options)
+    if options.faces:
+        require_consent([data], options.i_have_consent, options.engine)
+    classifier = (FaceClassifier if options.faces else Classifier).load(model_dir, options)
     if classifier.is_multilabel:
         result = evaluate_multilabel(data, classifier, options, store_path(model_dir))
         return result | {"model_dir": str(model_dir), "seconds": round(time.perf_counter() - start, 3)}
     classes = classifier.labels
     dataset, reader = _find_labelled(data, options)
     paths, labels, strangers = _known_pictures(dataset, data, classes)
+    # Of faces nothing is kept that no training has asked for: it could not be forgotten by its label.
+    place = None if options.faces else store_path(model_dir)
     known, unknown = (
-        embed_set(files, classifier.model.backbones, options, store_path(model_dir), reader)
-        for files in (paths, strangers)
+        embed_set(files, classifier.model.backbones, options, place, reader) for files in (paths, strangers)
     )
     if not known.kept:
         raise RetrainError(f"no pictures under {data}: {len(paths)} files looked at, all refused.", "Check the folder.")

@@ -23,6 +23,7 @@ from retrain.dataset import (
 )
 from retrain.duplicates import find_pairs, group_by
 from retrain.errors import RetrainError, require_known
+from retrain.faces import FaceBackbone
 from retrain.head import normalize
 from retrain.images import DECODER_VERSION, ImageError
 from retrain.multilabel.data import find_labelled, merge_same
@@ -75,6 +76,8 @@ def prepare(data, backbone, options, store_path):
         _require_plain(options)
     require_classes(dataset, data)
     backbones = [load_backbone(name) for name in names_of(backbone)]
+    if getattr(options, "faces", False):  # of TrainOptions alone
+        backbones = list(map(FaceBackbone.of, backbones))
     with Store(store_path) as store:
         sizes = [SIZE] if any(options.min_size) else []
         embedded = embed_files(dataset.paths, backbones, store, sizes)
@@ -106,6 +109,7 @@ def _require_plain(options):
         "--balance cut": options.balance == "cut",
         "--max-per-class": options.max_per_class is not None,
         "fine-tuning": getattr(options, "fine_tunes", False),  # of TrainOptions alone
+        "--faces": getattr(options, "faces", False),
     }
     for name in filter(asked.get, asked):
         raise RetrainError(f"{name} is for pictures of one label; these have several.", "Leave it out.")

@@ -10,8 +10,10 @@ from pathlib import Path
 from retrain.classifier import Classifier
 from retrain.dataset import UNKNOWN, require_folder, walk
 from retrain.errors import RetrainError, require_known
+from retrain.face_classifier import FaceClassifier, PhotoGuess
 from retrain.options import SortOptions
 from retrain.progress import track
+from retrain.recipes.consent import require_consent
 from retrain.recipes.journal import BATCH, HINTS, NAMES, Journal, plain_errors
 from retrain.recipes.names import NAME_BYTES, cut, folder_names
 from retrain.recipes.sidecars import group
@@ -19,7 +21,7 @@ from retrain.scale import spread
 from retrain.scale.places import require_local
 
 MODES, LAYOUTS = ["copy", "move", "link"], ["folders", "flat"]
-AMBIGUOUS, ERROR = "_ambiguous", "_error"
+AMBIGUOUS, ERROR, NO_FACE = "_ambiguous", "_error", "_no_face"
 
 log = logging.getLogger("retrain")
 
@@ -28,7 +30,9 @@ def sort_dir(source, destination, options=SortOptions(), classifier=None):  # no
     """File each picture below `source` under `destination` by its guess, never overwriting, never twice.
 
     classifier: anything with `labels` and `guess_files`; None loads the model that the options name.
-    Returns {"sorted": {label: pictures}, "unknown", "ambiguous", "errors", "journal"}; a dry run changes nothing and
+    Of faces, a picture goes to everybody known on it, and only where there is nobody to one of the other folders.
+    Returns {"sorted": {label: pictures}, "unknown", "ambiguous", "errors", "journal"}, of faces also "no_face", and a
+    picture may count for several labels; a dry run changes nothing and
     adds "plan": [{"source", "destination"}].  Errors are files that are no pictures, in `_error/`, and files that could
     not be filed, which stay where they are.  Raises RetrainError.
     """
@@ -46,9 +50,13 @@ def open_sorter(source, destination, options, classifier=None):
     require_known("mode", options.mode, MODES)
     require_known("layout", options.layout, LAYOUTS)
     require_local(source, destination)
+    if options.faces:
+        _require_faces(source, options)
     with plain_errors(destination):
         source, destination = _check_folders(source, destination)
-    classifier = classifier or spread(Classifier.load(options.model_dir, options), options)
+    if classifier is None:
+        kind = FaceClassifier if options.faces else Classifier
+        classifier = spread(kind.load(options.model_dir, options), options)
     if getattr(classifier, "is_multilabel", False):
         log.info("This model tells several labels of a picture: each is filed under its best one.")
     with plain_errors(destination), _open_journal(destination, options) as journal:
@@ -67,6 +75,15 @@ def undo_sort(destination):
     with plain_errors(destination), Journal.open(destination) as journal:
         restored, left = journal.undo()
     return {"restored": restored, "left": [{"path": path, "reason": reason} for path, reason in left.items()]}
+
+
+def _require_faces(source, options):
+    if options.mode == "move":
+        raise RetrainError(
+            "a picture of several people goes into several folders, and cannot be moved there.",
+            "Use --mode copy, or link, which takes no room.",
+        )
+    require_consent([source], options.i_have_consent, options.engine)
 
 
 def _check_folders(source, destination):
@@ -103,7 +120,7 @@ class Sorter:
     def __init__(self, source, journal, options, labels):
         self.source, self.journal, self.options = source, journal, options
         self.folders = folder_names(labels)
-        self.outcomes = {}  # picture → name of its folder
+        self.outcomes = {}  # picture → names of its folders
         self.plan = {}  # destination → source
         self._numbers = {}  # (folder, stem, known) → last number taken
 
@@ -112,15 +129,15 @@ class Sorter:
         picture, destination = group[0], None
         if guess.error:
             log.warning("%s: %s", picture, guess.error)
-        outcome = self._outcome(guess)
+        outcomes = self._outcomes(guess)
         try:
-            destination = self._file(group, *self._place(picture, outcome, guess.confidence))
+            destination = self._file(group, [self._place(picture, *outcome) for outcome in outcomes.items()])
         except OSError as error:
             if error.errno in HINTS:
                 raise
             log.warning("%s stays where it is: %s.", picture, error.strerror)
-            outcome = ERROR
-        self.outcomes[picture] = outcome
+            outcomes = {ERROR: None}
+        self.outcomes[picture] = list(outcomes)
         if not self.options.dry_run:
             self.journal.commit(at_least=BATCH)
         return destination
@@ -129,12 +146,21 @@ class Sorter:
         """File sidecars that came after their picture beside it.  Returns the first one's destination, or None."""
         beside = Path(destination)
         try:
-            return self._file(sidecars, str(beside.parent), beside.stem, len(picture.stem))
+            return self._file(sidecars, [(str(beside.parent), beside.stem)], len(picture.stem))
         except OSError as error:
             if error.errno in HINTS:
                 raise
             log.warning("%s stays where it is: %s.", sidecars[0], error.strerror)
             return None
+
+    def _outcomes(self, guess):
+        """{name of a folder: confidence}: one folder, or of faces those of everybody who is known."""
+        if not isinstance(guess, PhotoGuess) or guess.error:
+            return {self._outcome(guess): guess.confidence}
+        found = sorted((face.confidence, self._outcome(face)) for face in guess.faces)
+        outcomes = {name: confidence for confidence, name in found}  # of one person's faces the surest
+        known = {name: confidence for name, confidence in outcomes.items() if name in self.folders.values()}
+        return known or outcomes or {NO_FACE: None}
 
     def _outcome(self, guess):
         if guess.error:
@@ -147,8 +173,8 @@ class Sorter:
         """What `sort_dir` returns."""
         for path, reason in self.journal.failed.items():
             log.warning("%s: %s.", path, reason)
-            self.outcomes[Path(path)] = ERROR
-        counts = Counter(self.outcomes.values())
+            self.outcomes[Path(path)] = [ERROR]
+        counts = Counter(name for names in self.outcomes.values() for name in names)
         result = {
             "sorted": {label: counts[folder] for label, folder in self.folders.items()},
             "unknown": counts[UNKNOWN],
@@ -156,6 +182,8 @@ class Sorter:
             "errors": counts[ERROR],
             "journal": str(self.journal.path),
         }
+        if self.options.faces:
+            result["no_face"] = counts[NO_FACE]
         if self.options.dry_run:
             folder = self.journal.folder
             result["plan"] = [{"source": str(path), "destination": str(folder / to)} for to, path in self.plan.items()]
@@ -165,33 +193,40 @@ class Sorter:
         """Folder, stem of the name there."""
         if self.options.layout == "folders":
             return outcome, picture.stem
-        return "", f"{outcome}-{picture.stem}" if outcome == ERROR else f"{outcome}-{confidence:.5f}"
+        return "", f"{outcome}-{picture.stem}" if confidence is None else f"{outcome}-{confidence:.5f}"
 
-    def _file(self, group, folder, stem, known=None):
-        """File a group under the stem.  known: how much of their own names that takes the place of.
+    def _file(self, group, places, known=None):
+        """File a group into each of these places (folder, stem of the name there), into all or none.
 
-        Returns the first one's destination.
+        known: how much of their own names the stem takes the place of.  Returns the first destination.
         """
         if self.options.mode == "move" and any(self._is_linked(path) for path in group):
             raise OSError(None, "a symbolic link leads to it, and a move would break that")
         if not self.options.dry_run:
-            self.journal.make_folder(folder)
+            for folder, _ in places:
+                self.journal.make_folder(folder)
         # What follows the picture's stem stays, so that a sidecar still belongs to its picture.
         tails = [path.name[known or len(group[0].stem) :] for path in group]
+        while True:
+            destinations = [name for folder, stem in places for name in self._free_names(folder, stem, known, tails)]
+            pairs = list(zip(group * len(places), destinations, strict=True))
+            try:
+                if not self.options.dry_run:
+                    self.journal.file(pairs, self.options.mode)
+            except FileExistsError:  # somebody took a name this moment
+                continue
+            self.plan.update((destination, path) for path, destination in pairs)
+            return destinations[0]
+
+    def _free_names(self, folder, stem, known, tails):
+        """Destinations of a group in a folder, none of which is taken."""
         key = folder, stem, known
         for number in count(self._numbers.get(key, 1)):
             destinations = [str(Path(folder, name)) for name in _numbered(stem, tails, number)]
-            if any(map(self._is_taken, destinations)):
-                continue
-            try:
-                if not self.options.dry_run:
-                    self.journal.file(zip(group, destinations, strict=True), self.options.mode)
-            except FileExistsError:  # somebody took the name this moment
-                continue
-            self.plan.update(zip(destinations, group, strict=True))
-            self._numbers[key] = number
-            break
-        return destinations[0]
+            if not any(map(self._is_taken, destinations)):
+                self._numbers[key] = number
+                return destinations
+        raise AssertionError
 
     def _is_linked(self, path):
         return path.is_symlink() or not path.is_relative_to(self.source)

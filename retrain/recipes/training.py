@@ -15,11 +15,15 @@ import numpy as np
 from retrain.calibrate import Limits, fit_temperature
 from retrain.dataset import TESTING, legacy_labels
 from retrain.errors import RetrainError
+from retrain.faces import detector_file
 from retrain.head import Search, few_threads, fit_head, require_scikit_learn, search_C, stratified_sample
 from retrain.metrics import softmax
 from retrain.model import Model, check_writable, learned_marks, save_model
 from retrain.options import QUALITIES, TrainOptions, default_model_dir
 from retrain.progress import stage
+from retrain.recipes.consent import NOTICE, require_consent
+from retrain.recipes.cropping import FOLDER as FACES
+from retrain.recipes.cropping import keep_crops
 from retrain.recipes.fine_tuning import FOLDER, fine_tune, tunable_spec
 from retrain.recipes.judging import judge
 from retrain.recipes.multilabel import fit_multilabel, judge_multilabel
@@ -27,8 +31,9 @@ from retrain.recipes.preparing import prepare
 from retrain.report import render_multilabel, render_report
 from retrain.unknown import AXES, cross_fit
 
+LABELS_FILE = "retrained_labels.txt"
 HEADS = {"softmax": "multinomial logistic regression", "sigmoid": "one-vs-rest logistic regression"}
-TOLD_ELSEWHERE = "model_dir", "log_dir", "multi_label"  # not in model.json; of the last, the thresholds tell
+TOLD_ELSEWHERE = "model_dir", "log_dir", "multi_label", "i_have_consent"  # not in model.json
 TOO_LONG = "confusion", "reliability", "risk_coverage"  # for model.json; the report shows them
 
 log = logging.getLogger("retrain")
@@ -59,12 +64,16 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
     """
     start = time.perf_counter()
     require_scikit_learn()
+    if options.faces:
+        _require_faces(data, options)
     model_dir = Path(options.model_dir or default_model_dir())
     check_writable(model_dir)
     name, kept = options.backbone or _backbone_of(options.quality), store_path(model_dir)
     tunable = tunable_spec(name) if options.fine_tunes else None
     prepared = prepare(data, name, options, kept)
     _tell_heavy(prepared.backbones)
+    if options.faces:
+        keep_crops(prepared.dataset, prepared.digests, kept.with_name(FACES))
     fit_model, judge_model, render = ONE_LABEL if prepared.dataset.targets is None else SEVERAL_LABELS
     stage("Fitting")
     fitted, tuned = fit_model(prepared, options), None
@@ -90,9 +99,18 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
     model.info = _info(result, evidence.measures, prepared, fitted, options)
     evidence = replace(evidence, skipped=result["skipped"], **({"fine_tuning": tuned} if tuned else {}))
     save_model(model, model_dir, render(model, evidence) if options.report else None)
-    _write_legacy_labels(dataset.classes, kept.with_name("retrained_labels.txt"))
+    _write_legacy_labels(dataset.classes, kept.with_name(LABELS_FILE))
     result["seconds"] = round(time.perf_counter() - start, 3)
     return result
+
+
+def _require_faces(data, options):
+    """Raise RetrainError where faces cannot be learned, or may not be; say what they are."""
+    if options.fine_tunes:
+        raise RetrainError("a network that learns on learns whole pictures, not faces.", "--quality good is the best.")
+    detector_file()
+    require_consent([data], options.i_have_consent)
+    log.warning(NOTICE)
 
 
 def _tell_heavy(backbones):

@@ -50,6 +50,8 @@ def watch_dir(source, destination, options, stop, tell=lambda row: None, classif
     "unknown", "error"}; destination is None where a file stays.  Returns what `sort_dir` returns.  Raises RetrainError.
     """
     _require_watchdog()
+    if options.faces:
+        raise RetrainError("what arrives is sorted by pictures, not by faces.", "Leave --faces out, or --watch.")
     with open_sorter(source, destination, options, classifier) as (sorter, classifier):
         events: queue.SimpleQueue = queue.SimpleQueue()
         with _observed(sorter.source, events) as tells_closing:

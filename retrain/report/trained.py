@@ -127,7 +127,7 @@ def render_report(model, evidence):
         gains=_largest_gains(classes, evidence.learning_curve),
         scores=_listed(scores), counts=counts, most=max(counts.values()), total=sum(counts.values()),
         skipped=by_reason(evidence.skipped), named=NAMED,
-        options=options_as_text(model.info["options"]), commands=commands_of(evidence.model_dir),
+        options=options_as_text(model.info["options"]), commands=commands_of(evidence.model_dir, model.of_faces),
     )  # fmt: skip
 
 
@@ -184,7 +184,7 @@ def _show(model, judged, rows, worst, examples):
         truth, guess = int(judged.truth[row]), int(guesses[row])
         thumbnail, heat_map, masked = None, None, ()
         with suppress(ImageError):  # the file is gone
-            image = decode(read(judged.paths[row]))
+            image = model.view(decode(read(judged.paths[row])))
             small = shrink(image)
             thumbnail = embed(small)
             heat_map = embed(overlay(small, heat(model, image, guess))) if row in explained else None
@@ -235,10 +235,16 @@ def options_as_text(options):
     return {key: text for key, text in texts.items() if text not in ("", None)}
 
 
-def commands_of(model_dir):
+def commands_of(model_dir, faces=False):
     """What to type, and what it does."""
     elsewhere = model_dir is not None and Path(model_dir) != default_model_dir()
     model = f" --model-dir {shlex.quote(name_of(model_dir))}" if elsewhere else ""
+    if faces:
+        return {
+            f"retrain guess --faces{model} picture.jpg": "says who is on pictures",
+            f"retrain sort --faces{model} holiday sorted": "copies a folder's pictures, sorted by who is on them",
+            f"retrain evaluate --faces{model} photos/test": "measures the model on pictures that it has not seen",
+        }
     return {
         f"retrain guess{model} picture.jpg": "says what is on pictures",
         f"retrain explain{model} picture.jpg --out explained": "shows what on them speaks for it",

@@ -508,6 +508,29 @@ $model"; do
   [ "$(cat "$RECORD.image")" = retrain:guess ]
 }
 
+@test "--faces needs the image that holds the detector, writes the drawings, and shows whether photos were crawled" {
+  "$project/guess.sh" --faces --boxes drawn holiday
+  mounted "rw $here/drawn" "ro $here/holiday" "ro $here/tf_files"
+  [ "$(cat "$RECORD.image")" = retrain:full ]
+  called_with guess --faces --boxes drawn -- holiday
+  mkdir -p crawled/anna
+  touch crawled/manifest.jsonl crawled/anna/1.jpg
+  "$project/guess.sh" --faces crawled/anna/1.jpg
+  mounted "ro $here/crawled/anna" "ro $here/tf_files" "ro $here/crawled"
+  "$project/guess.sh" crawled/anna/1.jpg
+  mounted "ro $here/crawled/anna" "ro $here/tf_files"
+  "$project/guessDir.sh" --faces holiday sorted
+  [ "$(cat "$RECORD.image")" = retrain:full ]
+}
+
+@test "faces writes tf_files, or beside the model that --model-dir names" {
+  retrain faces --forget anna
+  mounted "rw $here/tf_files"
+  mkdir models
+  retrain faces --forget anna --yes --model-dir models/people
+  mounted "rw $here/models" "ro $here/tf_files"
+}
+
 @test "sample writes the folder it draws into, made by the caller" {
   rm -r tf_files
   retrain sample 'a new/folder' --per-class 3
