@@ -194,9 +194,9 @@ def film_options(command):
             "--fps", type=click.FloatRange(0, min_open=True), metavar="N", help="The same, by frames a second."
         ),
         click.option(
-            "--smooth", metavar="TIME", default="0.5s", callback=_time, show_default=True,
+            "--smooth", metavar="TIME", callback=_time,
             help="In films, so long a time tells as much as one picture: the longer, the fewer segments. 0: each frame "
-            "stands for itself.",
+            "stands for itself.  [default: 0.5s]",
         ),
         click.option(
             "--out", metavar="FOLDER",
@@ -211,7 +211,8 @@ def film_choices(every, fps, smooth):
         raise click.UsageError("--every and --fps say the same; name one of them.")
     if fps is not None:
         every = 1 / fps
-    return FilmOptions(FilmOptions.every_s if every is None else every, smooth)
+    chosen = {"every_s": every, "smooth_s": smooth}
+    return FilmOptions(**{name: value for name, value in chosen.items() if value is not None})
 
 
 UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "min": 60, "h": 3600}  # s
