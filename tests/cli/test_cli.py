@@ -266,8 +266,8 @@ def test_tf_files_that_is_a_file_is_one_clear_error(run, data, tmp_path):
 
 def test_newer_model_is_one_clear_error(run, picture, model_dir):
     manifest = json.loads((model_dir / "model.json").read_bytes())
-    (model_dir / "model.json").write_text(json.dumps(manifest | {"format_version": 4}))
-    assert is_one_clear_error(run("guess", picture), "has format 4")
+    (model_dir / "model.json").write_text(json.dumps(manifest | {"format_version": 5}))
+    assert is_one_clear_error(run("guess", picture), "has format 5")
 
 
 @pytest.mark.parametrize("name", ["model.json", "head.npz", "trust.npz", "backbone.tflite"])
