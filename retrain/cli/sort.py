@@ -41,8 +41,8 @@ def command(ctx, src, dst, undo, watch, as_json, **options):
 
     With --faces pictures without a face go to _no_face, those of nobody known to _unknown.
 
-    With --watch a line is printed a picture, as it is filed. Files still being written are waited for, names of unfinished
-    downloads (.part, .crdownload, .tmp) left alone. Ctrl-C ends it with the counts.
+    With --watch a line is printed a picture, as it is filed. Files still being written are waited for, names of
+    unfinished downloads (.part, .crdownload, .tmp) left alone. Ctrl-C ends it with the counts.
 
     \b
     retrain sort holiday sorted
