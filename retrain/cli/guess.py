@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from retrain import progress
 from retrain.classifier import Classifier
@@ -99,7 +100,7 @@ def command(
 def _refuse(ctx, names, reason):
     """Raise UsageError where one of these parameters was given."""
     for parameter in ctx.command.params:
-        if parameter.name in names and ctx.params[parameter.name] is not None:
+        if parameter.name in names and ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"{parameter.opts[0]} {reason}", ctx)
 
 
