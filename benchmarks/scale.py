@@ -1,4 +1,4 @@
-"""Time and peak memory of training, cleaning, sorting and embedding as the pictures become ten times as many."""
+"""Time and peak memory of training, sorting and embedding as the pictures become ten times as many."""
 
 import os
 import shutil
@@ -8,7 +8,6 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.common import RETRAIN, medians, run
-from retrain.cli import COMMANDS
 from retrain.parallel import cores
 from retrain.recipes.sampling import SUBJECTS, draw
 
@@ -30,13 +29,10 @@ def measure(bench):
 
 
 def _commands(data, out):
-    """What, and its words; all but the first training and sorting find the embeddings in the store."""
+    """What, and its words."""
     yield "train", "train", data
-    yield "train again", "train", data
-    yield "clean", "clean", data
     yield "sort", "sort", data, out / "sorted"
-    if "embed" in COMMANDS:
-        yield "embed", "embed", data, "--out", out / "embeddings.parquet"
+    yield "embed", "embed", data, "--out", out / "embeddings.parquet"
 
 
 def _ratios(rows, few, many):
