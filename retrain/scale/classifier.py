@@ -1,6 +1,7 @@
 """A classifier whose embeddings an engine computes; what they mean is told here, as it always is."""
 
 from retrain.classifier import Guess, Guesser
+from retrain.parallel import one_core_each
 
 
 class SpreadClassifier(Guesser):
@@ -16,8 +17,9 @@ class SpreadClassifier(Guesser):
 
     def guess_files(self, paths):
         """Yield a Guess for each file, in order.  A bad file is a Guess with an error."""
-        for row in self.embed(map(str, paths), self.classifier.model.backbones, self.reader):
-            if row.error:
-                yield Guess(row.name, error=str(row.error))
-            else:
-                yield self.classifier.guess_parts([part[None] for part in row.parts], row.name)
+        with one_core_each():  # the others compute embeddings
+            for row in self.embed(map(str, paths), self.classifier.model.backbones, self.reader):
+                if row.error:
+                    yield Guess(row.name, error=str(row.error))
+                else:
+                    yield self.classifier.guess_parts([part[None] for part in row.parts], row.name)
