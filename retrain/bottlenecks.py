@@ -191,6 +191,18 @@ def erase(path, digests):
         ) from error
 
 
+def digests_marked(path, mark):
+    """sha256 of all files of which a store keeps something whose fingerprint holds a mark.  Raises RetrainError."""
+    if not path.exists():
+        return set()
+    query = "SELECT DISTINCT sha256 FROM embeddings WHERE instr(fingerprint, ?)"
+    try:
+        with closing(_connect(path, WAL)) as connection:
+            return {digest for (digest,) in connection.execute(query, (mark,))}
+    except sqlite3.Error as error:
+        raise RetrainError(f"{path} cannot be read: {error}.", "Delete the file: it is made anew.") from error
+
+
 def _erase(connection, digests):
     paths, rows = [], 0
     connection.execute("PRAGMA secure_delete=ON")

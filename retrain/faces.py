@@ -40,6 +40,7 @@ MAIN = 2.0  # so many times larger than any other a face is what the picture sho
 
 # What made a crop: stored embeddings and models of other crops are of no use.
 FINGERPRINT = f"face-{SHA256[:8]}-{LEAST_SCORE:g}-crop{CROP_SIDE}-margin{MARGIN:g}-v1"
+MARK = ":face-"  # in the fingerprint of whatever was made of a face, however it was cut out
 
 _thread = threading.local()
 

@@ -51,10 +51,13 @@ def print_notes(guess):
     """On stderr what was wrong with a film, and what was written of it."""
     from retrain.recipes.film_files import clock
 
+    notes = []
     if guess.is_cut:
-        click.echo(f"{guess.path}: ends at {clock(guess.duration_s)} of {clock(guess.announced_s)}.", err=True)
+        notes.append(f": ends at {clock(guess.duration_s)} of {clock(guess.announced_s)}.")
     if guess.damaged:
-        click.echo(f"{guess.path}: {guess.damaged} damaged part(s) passed over.", err=True)
+        notes.append(f": {guess.damaged} damaged part(s) passed over.")
     written = list(filter(None, guess.files.values()))
     if written:
-        click.echo(f"{guess.path} -> {', '.join(written)}", err=True)
+        notes.append(f" -> {', '.join(written)}")
+    for note in notes:
+        click.echo(plain(guess.path + note), err=True)

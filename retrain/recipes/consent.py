@@ -31,18 +31,22 @@ def require_consent(paths, consented, engine="local"):
 
 
 def _find_crawl(path):
-    """Folder of a crawl that a path lies in, holds, or leads to by a link; None without any."""
-    found = _above(path)
-    for folder, names, files in os.walk(path):
-        if found:
+    """Folder of a crawl that a path lies in, holds, or leads to by links; None without any."""
+    waiting, seen = [path], set[str]()
+    while waiting:
+        real = os.path.realpath(waiting.pop())
+        if real in seen:
+            continue
+        seen.add(real)
+        if found := _above(Path(real)):
             return found
-        if CRAWL_MANIFEST in files:
-            return Path(folder)
-        links = [Path(folder, name) for name in names + files if os.path.islink(Path(folder, name))]  # noqa: PTH114
-        found = next(filter(None, map(_above, links)), None)
-    return found
+        for folder, names, files in os.walk(real):
+            if CRAWL_MANIFEST in files:
+                return Path(folder)
+            paths = [Path(folder, name) for name in names + files]
+            waiting += [each for each in paths if os.path.islink(each)]  # noqa: PTH114
+    return None
 
 
-def _above(path):
-    real = Path(os.path.realpath(path))
+def _above(real):
     return next((folder for folder in [real, *real.parents] if (folder / CRAWL_MANIFEST).is_file()), None)

@@ -5,6 +5,7 @@ tf_files/faces/LABEL/SHA256.jpg    the face on a photo of that sha256, which is 
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 from retrain.dataset import UNKNOWN
@@ -15,6 +16,7 @@ from retrain.parallel import ordered_map
 from retrain.progress import track
 
 FOLDER = "faces"  # beside the model
+CROP = re.compile(r"[0-9a-f]{64}\.jpg")
 QUALITY = 90  # of JPEG
 
 
@@ -32,8 +34,11 @@ def keep_crops(dataset, digests, folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path, label, name in zip([*dataset.paths, *dataset.unknown], labels, names, strict=True):
             (folder / label).mkdir(exist_ok=True)
-            if name in kept:
-                kept[name].replace(folder / label / kept[name].name)
+            target = folder / label / f"{name}.jpg"
+            if target.exists():  # be it that the same photo has another label, too
+                continue
+            if name in kept and kept[name].exists():
+                kept[name].replace(target)
             else:
                 missing.append((path, folder / label))
         for _ in track(ordered_map(lambda item: _keep(*item), missing), "Keeping faces", len(missing)):
@@ -43,8 +48,8 @@ def keep_crops(dataset, digests, folder):
 
 
 def crops_in(folder):
-    """{sha256 of a photo: the file of its face} of all that is kept."""
-    return {path.stem: path for path in Path(folder).glob("*/*.jpg")}
+    """{sha256 of a photo: the file of its face} of all that is kept in a folder, be it that of one label."""
+    return {path.stem: path for path in Path(folder).rglob("*.jpg") if CROP.fullmatch(path.name)}
 
 
 def _keep(path, folder):

@@ -79,7 +79,9 @@ class FilmFiles:
             self.out.mkdir(parents=True, exist_ok=True)
             self._part = Path(tempfile.mkdtemp(prefix=".retrain-film-", dir=self.out))
             self._open = ExitStack()
-            table = self._open.enter_context(open(self._part / "csv", "w", newline="", encoding="utf-8"))
+            # Labels are names of folders, which need not be UTF-8.
+            table = open(self._part / "csv", "w", newline="", encoding="utf-8", errors="surrogateescape")
+            self._open.enter_context(table)
             self._table = csv.DictWriter(table, COLUMNS)
             self._table.writeheader()
             self._rows = self._open.enter_context(open(self._part / "rows", "w+", encoding="utf-8"))

@@ -74,6 +74,11 @@ class Engine:
         """0 where there is no model."""
         return self._served.version if self._served else 0
 
+    @property
+    def is_current(self):
+        """Whether the model in the folder is the one that is served."""
+        return self._served is not None and identity(self.folder) == self._served.stamp
+
     def reload(self):
         """Load the model where it is another one than that served.  Raises RetrainError; the old one then stays."""
         with self._loading:

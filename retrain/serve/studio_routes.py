@@ -202,7 +202,7 @@ def stop_job(studio: Shared):
 @router.post("/report")
 def report_address(studio: Shared):
     """Where the report opens, once and within a minute."""
-    if not studio.report.is_file():
+    if not studio.report:
         raise MissingError
     return {"address": f"/studio/report/{studio.ticket()}"}
 
@@ -210,9 +210,10 @@ def report_address(studio: Shared):
 @router.get("/report/{ticket}", response_class=HTMLResponse)
 def report(studio: Shared, ticket: str):
     """The report, for whoever has a ticket."""
-    if not studio.redeem(ticket):
+    path = studio.redeem(ticket) and studio.report
+    if not path:
         raise MissingError
-    return HTMLResponse(studio.report.read_bytes(), headers={"content-security-policy": REPORT_POLICY})
+    return HTMLResponse(path.read_bytes(), headers={"content-security-policy": REPORT_POLICY})
 
 
 def page_file(name):

@@ -14,13 +14,14 @@ from retrain.exports.writing import export
 from retrain.model import REPORT
 from retrain.options import CleanOptions, ExportOptions, SortOptions, TrainOptions, default_data, tf_files
 from retrain.recipes.cleaning import clean
+from retrain.recipes.cropping import FOLDER as FACES
 from retrain.recipes.names import safe_name
 from retrain.recipes.sorting import sort_dir, undo_sort
 from retrain.recipes.training import train
 from retrain.serve.album import ID_LETTERS, Album
 
 SORTED = "sorted"
-OURS = {SORTED, "export", "quarantine", "clean", "fine-tuning"}  # folders in tf_files
+OURS = {SORTED, FACES, "export", "quarantine", "clean", "fine-tuning"}  # folders in tf_files
 COVER, MOST_PLANNED = 4, 500
 TICKET_S = 60
 
@@ -61,14 +62,17 @@ class Studio:
             "model": self._model(classes),
             "job": self.jobs.last and self.jobs.last.as_dict(),
             "undo": self._undoable(),
-            "report": self.report.is_file(),
+            "report": self.report is not None,
             "folders": [{"id": number, "name": path.name} for number, path in self.folders().items()],
             "limits": {"max_bytes": self.options.max_bytes, "max_images": self.options.max_images},
         }  # fmt: skip
 
     @property
     def report(self):
-        return Path(self.engine.folder) / REPORT
+        """File of the page about the model that is served; None where there is none."""
+        path = Path(self.engine.folder) / REPORT
+        # One that is not served may be of faces, and its page shows them.
+        return path if self.engine.is_current and path.is_file() else None
 
     def _model(self, classes):
         if not self.engine.version:

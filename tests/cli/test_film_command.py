@@ -100,6 +100,12 @@ def test_out_names_what_it_wrote_and_may_not_lie_among_what_is_guessed(run, film
     assert not (film.parent / "seen").exists()
 
 
+def test_name_of_a_film_gives_the_terminal_no_orders(run, film, model_dir, tmp_path):
+    path = shutil.copy(film, tmp_path / "\x1b]2;title\x07\nfilm.mp4")
+    _, _, err = run("guess", path, "--out", tmp_path / "seen")
+    assert f"{tmp_path}/?]2;title??film.mp4 -> {tmp_path}/seen" in err
+
+
 def test_imagenet_takes_films(run, film):
     code, out, _ = run("imagenet", film, "--every", "1s")
     assert code == 0

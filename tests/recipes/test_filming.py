@@ -164,6 +164,18 @@ def test_subtitles_escape_what_has_a_meaning_there():
     assert as_vtt([{"start_s": 36_000.5, "end_s": 36_001.0, "label": "x", "unknown": False}]).count("10:00:00.500") == 1
 
 
+def test_label_that_is_no_utf_8_is_written_as_it_is(tmp_path):
+    label = "caf\udce9"  # what a folder's name in Latin-1 reads like
+    seen = Seen(0.0, label, 1.0, False, jpeg())
+    segment = {"start_s": 0.0, "end_s": 1.0, "label": label, "confidence": 1.0, "unknown": False}
+    with FilmFiles(tmp_path, tmp_path / "film.mp4", [label]) as files:
+        assert len(list(files.noting([Moment(0.0, 1.0, np.ones(1), False, seen, there=0)]))) == 1
+        files.keep(segment, seen)
+        files.finish({"segments": [segment]})
+    assert b"0.0,caf\xe9,1.0,False,caf\xe9,False" in (tmp_path / "film.csv").read_bytes()
+    assert json.loads((tmp_path / "film.json").read_text())["moments"][0]["label"] == label
+
+
 @pytest.mark.parametrize("label", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx"])
 def test_no_label_is_a_formula_to_a_spreadsheet(label):
     assert as_text(label) == f"'{label}"

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,16 @@ import pytest
 from drawn_faces import COLOURS, draw_people, find_discs, people, use_discs  # noqa: F401 - a fixture
 
 from retrain import Classifier, EvaluateOptions, TrainOptions, evaluate, train, train_like
-from retrain.bottlenecks import erase
+from retrain.bottlenecks import digests_marked, erase
 from retrain.errors import RetrainError
 from retrain.face_classifier import FaceClassifier, FaceGuess, face_rows
-from retrain.faces import FINGERPRINT, crop_main
+from retrain.faces import FINGERPRINT, MARK, crop_main
 from retrain.images import decode, read
 from retrain.model import load_model
 from retrain.options import ServeOptions
 from retrain.recipes import forgetting
 from retrain.recipes.consent import require_consent
+from retrain.recipes.cropping import crops_in
 from retrain.recipes.explaining import explain_pictures
 from retrain.recipes.forgetting import forget, kept_faces
 from retrain.serve.engine import Engine
@@ -232,6 +234,63 @@ def test_forgetting_that_was_stopped_goes_on(model_dir, monkeypatch):
     assert "anna" not in kept_faces()
 
 
+@pytest.mark.parametrize("cause", ["left out", "stopped", "deleted by hand"])
+def test_rows_of_faces_that_no_crop_tells_of_are_forgotten_too(cause, people, tmp_path, monkeypatch):  # noqa: F811
+    use_discs(monkeypatch)
+    options = TrainOptions(model_dir=tmp_path / "m", faces=True, report=False)
+    if cause == "left out":
+        train(people, replace(options, max_per_class=2))
+    elif cause == "stopped":
+        with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+            patch.setattr("retrain.recipes.training.keep_crops", lambda *_: 1 / 0)
+            train(people, options)
+    else:
+        train(people, options)
+        shutil.rmtree(tmp_path / "faces" / "anna")
+    store = tmp_path / "bottlenecks.sqlite"
+    crops = set(map(bytes.fromhex, crops_in(tmp_path / "faces")))
+    strays = digests_marked(store, MARK) - crops
+    assert len(strays) == {"left out": 18, "stopped": 24, "deleted by hand": 8}[cause]
+    if cause == "stopped":
+        with pytest.raises(RetrainError, match="no faces of 'anna' are kept"):
+            forget("anna", options.model_dir)
+    else:
+        photos = forget("anna", options.model_dir)["photos"]
+        assert photos == [str(people / "anna" / f"{number}.jpg") for number in range(8)]
+    assert not any(digest in everything_in(tmp_path) for digest in strays)
+    assert digests_marked(store, MARK) == set(map(bytes.fromhex, crops_in(tmp_path / "faces")))
+
+
+def test_photo_of_two_labels_is_kept_and_forgotten_under_each(photos, tmp_path, monkeypatch):
+    use_discs(monkeypatch)
+    options = TrainOptions(model_dir=tmp_path / "m", faces=True, report=False)
+    for label in ("cleo", "_unknown"):
+        (photos / label).mkdir(exist_ok=True)
+        shutil.copy(photos / "anna" / "0.jpg", photos / label / "copy.jpg")
+    for _ in range(2):
+        train(photos, options)
+        assert kept_faces(options.model_dir) == {"_unknown": 1, "anna": 8, "ben": 8, "cleo": 9}
+    gone = digests_in(tmp_path, "anna")
+    assert forget("anna", options.model_dir)["crops"] == 8
+    assert not any(digest in (tmp_path / "bottlenecks.sqlite").read_bytes() for digest in gone)
+
+
+def test_foreign_files_among_the_crops_do_not_keep_anybody_from_being_forgotten(model_dir):
+    (model_dir.with_name("faces") / "anna" / "by-hand.jpg").write_bytes(b"")
+    model_dir.with_name("retrained_labels.txt").write_bytes(b"\xff")
+    assert forget("anna")["crops"] == 8
+    assert "anna" not in kept_faces()
+
+
+def test_label_of_a_strangers_model_leads_to_no_other_folder(model_dir, photos):
+    path = model_dir / "model.json"
+    path.write_text(path.read_text().replace('"anna"', f'"{photos / "anna"}"'))
+    before = everything_in(photos)
+    result = forget(str(photos / "anna"))
+    assert (result["models"], result["crops"]) == ([str(model_dir)], 0)
+    assert everything_in(photos) == before
+
+
 def test_store_in_use_is_not_said_to_be_clean(model_dir, monkeypatch):
     monkeypatch.setattr("retrain.bottlenecks.BUSY_TIMEOUT_S", 0.05)
     path = model_dir.with_name("bottlenecks.sqlite")
@@ -251,7 +310,7 @@ def test_stores_set_aside_go_with_it(model_dir):
     assert not broken.exists()
 
 
-@pytest.mark.parametrize("where", ["itself", "above", "below", "link", "linked file"])
+@pytest.mark.parametrize("where", ["itself", "above", "below", "link", "linked file", "below a link"])
 def test_crawled_photos_need_consent(where, tmp_path, people, monkeypatch):  # noqa: F811
     data, crawled = tmp_path / "data", tmp_path / "crawled"
     (data / "anna").mkdir(parents=True)
@@ -260,6 +319,10 @@ def test_crawled_photos_need_consent(where, tmp_path, people, monkeypatch):  # n
     (manifest / "manifest.jsonl").write_text("{}\n")
     if where == "link":
         (data / "linked").symlink_to(crawled / "anna")
+    elif where == "below a link":
+        (data / "linked").symlink_to(tmp_path / "albums")
+        (tmp_path / "albums").mkdir()
+        (tmp_path / "albums" / "crawled").symlink_to(crawled)
     elif where == "linked file":
         (data / "anna" / "0.jpg").symlink_to(photo)
     for paths in ([data], [people, data]):

@@ -268,6 +268,24 @@ def test_report_opens_once_with_a_ticket(studio):
     assert requests.get(studio.address + address, timeout=20).status_code == 404
 
 
+def test_faces_are_shown_nowhere(studio, tmp_path):
+    studio.job("/train")
+    assert studio.state()["report"]
+    address = studio("POST", "/report")["address"]
+    crop = tmp_path / "tf_files" / "faces" / "anna" / "0.jpg"
+    crop.parent.mkdir(parents=True)
+    Image.new("RGB", (64, 64)).save(crop)
+    # A model that this server does not take: of faces, to it.
+    model = tmp_path / "tf_files" / "model" / "model.json"
+    text = model.read_text().replace('"format_version": 2', '"format_version": 4, "faces": "otherwise"')
+    model.unlink()
+    model.write_text(text)
+    state = studio.state()
+    assert (state["folders"], state["report"]) == ([], False)
+    studio("POST", "/report", 404)
+    assert requests.get(studio.address + address, timeout=20).status_code == 404
+
+
 def test_token_is_needed(start, data):
     address = start(data=data, token="sesame")
     for method, path in [("GET", "state"), ("GET", "events"), ("POST", "undo"), ("POST", "report")]:
