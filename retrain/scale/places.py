@@ -28,7 +28,7 @@ def require_local(*places):
 
 @dataclass
 class Reader:
-    """Reads files by their names; can be sent to other machines.  stores: address → pyarrow's filesystem, path in it."""
+    """Reads files by their names; can be sent to other machines.  stores: address → pyarrow's filesystem, path."""
 
     stores: dict[str, tuple[Any, str]] = field(default_factory=dict)
 

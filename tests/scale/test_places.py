@@ -107,6 +107,11 @@ def test_embeddings_may_go_to_a_store(bucket, folder, tmp_path):
     assert parquet.read_table("photos/embeddings.parquet", filesystem=store).num_rows == 24
 
 
+def test_store_that_cannot_be_written_is_named(bucket, folder):
+    with pytest.raises(RetrainError, match=r"cannot work in s3://no-such-bucket/out: .*no-such-bucket"):
+        embed(folder / "tree", "s3://no-such-bucket/out")
+
+
 def test_data_set_of_a_store_has_its_classes(bucket):
     dataset, _ = find_remote_dataset(bucket)
     assert dataset.classes == ["sun", "tree"]
