@@ -19,6 +19,7 @@ from retrain.errors import RetrainError
 from retrain.images import DECODER_VERSION, ImageError, to_input
 from retrain.parallel import chunks, ordered_map
 from retrain.scale.local import Row, look
+from retrain.scale.places import is_remote
 
 BLOCK = 128  # files that travel together; an actor is done with them within a second
 SETTINGS = {
@@ -82,7 +83,9 @@ def _embed(names, backbones, reader):
             **_device(backbones),
         )  # fmt: skip
         for batch in embedded.iter_batches(batch_size=None, batch_format="numpy"):
-            yield from _rows(batch, len(backbones))
+            for row in _rows(batch, len(backbones)):
+                _require_seen(row, reader)
+                yield row
 
 
 def _tables(names):
@@ -163,6 +166,20 @@ def _rows(batch, parts):
         else:
             row.parts = [batch[f"part{part}"][number] for part in range(parts)]
         yield row
+
+
+def _require_seen(row, reader):
+    """Raise RetrainError where a machine of the cluster cannot read a file that this one can: the row would stay."""
+    if row.digest or is_remote(row.name):
+        return
+    try:
+        reader.read(row.name)
+    except ImageError:
+        return
+    raise RetrainError(
+        f"a machine of the cluster cannot read {row.name}: {row.error}.",
+        "Mount its folder at the same path on all machines, and run it again: it goes on where it was.",
+    )
 
 
 @contextmanager

@@ -105,6 +105,20 @@ def test_machines_of_another_version_are_refused(cluster, folder, tmp_path, monk
         embed(folder, tmp_path / "out", on(cluster, EmbedOptions))
 
 
+def test_folder_that_only_this_machine_sees_is_named(cluster, tmp_path, sample):
+    link = tmp_path / "in" / "a.png"
+    link.parent.mkdir()
+    with open(next((sample / "sun").iterdir()), "rb") as file:
+        number = os.dup2(file.fileno(), 1000)
+    link.symlink_to(f"/proc/self/fd/{number}")  # a name that only this process can follow
+    try:
+        with pytest.raises(RetrainError, match=r"a machine of the cluster cannot read .*a\.png: unreadable"):
+            embed(link.parent, tmp_path / "out", on(cluster, EmbedOptions))
+    finally:
+        os.close(number)
+    assert len(embed(link.parent, tmp_path / "out", on(cluster, EmbedOptions))["skipped"]) == 1  # by nobody any more
+
+
 def test_networks_for_a_gpu_ask_for_one(cluster, monkeypatch):
     import ray
 
