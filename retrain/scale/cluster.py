@@ -197,7 +197,9 @@ def _plain_errors():
             if isinstance(cause, ModuleNotFoundError):
                 hint = "Install retrain there as it is here: pip install 'retrain[scale]'."
                 raise RetrainError(f"a machine of the cluster lacks {cause.name}.", hint) from error
-        problem = f"the Ray cluster failed: {_last_line(causes[-1])}."
+        # Ray marks its own faults by one more error, which says nothing.
+        told = [cause for cause in causes if str(cause).strip()]
+        problem = f"the Ray cluster failed: {_first_line((told or causes)[-1])}."
         raise RetrainError(problem, "--debug shows all it said.") from error
 
 
@@ -208,5 +210,7 @@ def _causes(error):
         error = getattr(error, "cause", None) or error.__cause__
 
 
-def _last_line(error):
-    return str(error).strip().rpartition("\n")[2].rstrip(".") or type(error).__name__
+def _first_line(error):
+    # What comes behind it is Ray's advice to programmers.
+    line, *_ = str(error).strip().partition("\n")
+    return f"{type(error).__name__}: {line}".rstrip(".: ")

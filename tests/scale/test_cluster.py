@@ -132,6 +132,18 @@ def test_networks_for_a_gpu_ask_for_one(cluster, monkeypatch):
     assert clustering._device([int8]) == {"num_gpus": 1}
 
 
+def test_fault_of_a_cluster_is_told_in_a_line():
+    exceptions = pytest.importorskip("ray.exceptions")
+    from ray.data.exceptions import SystemException
+
+    gone = exceptions.RayError("it is gone.\nAsk Ray.")
+    gone.__cause__ = SystemException()
+    wrong = exceptions.RayTaskError("f", "Traceback …", ValueError("no such thing\nAsk Ray."))
+    for error, told in [(gone, "RayError: it is gone"), (wrong, "ValueError: no such thing")]:
+        with pytest.raises(RetrainError, match=rf"cluster failed: {told}\.$"), clustering._plain_errors():
+            raise error
+
+
 def test_missing_ray_is_named(folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(RetrainError, match="needs Ray") as error:
