@@ -6,6 +6,8 @@ one row, once.  Where tasks and actors both need a processor alone, Ray Data joi
 
 import logging
 import os
+import signal
+import threading
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,7 +51,7 @@ def open_cluster(address=None):
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails, we tell
     if not ray.is_initialized():
         try:
-            with no_chatter():
+            with no_chatter(), _own_ending():
                 ray.init(
                     address or "local", include_dashboard=None if address else False, log_to_driver=False,
                     logging_level=logging.ERROR,
@@ -58,6 +60,17 @@ def open_cluster(address=None):
             hint = "`ray start --head` begins one; run this on a machine that belongs to it."
             raise RetrainError(f"no Ray cluster answers at {address}: {error}.", hint) from error
     return _embed
+
+
+@contextmanager
+def _own_ending():
+    """What this program does when it is asked to end stays: Ray would have it exit by another code."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(handler) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _embed(names, backbones, reader):

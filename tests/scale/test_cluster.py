@@ -151,6 +151,18 @@ def test_missing_ray_is_named(folder, tmp_path, monkeypatch):
     assert "retrain[scale]" in error.value.hint
 
 
+def test_program_ends_as_ever_when_asked_to(monkeypatch):
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda *_, **__: signal.signal(signal.SIGTERM, lambda *_: sys.exit(15)))
+    before = signal.signal(signal.SIGTERM, ends := lambda *_: None)
+    try:
+        open_embedding(EngineOptions(engine="ray"))
+        assert signal.getsignal(signal.SIGTERM) is ends
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_cluster_that_does_not_answer_is_named(folder, tmp_path, monkeypatch):
     import ray
 
