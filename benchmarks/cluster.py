@@ -73,7 +73,7 @@ def _lose(bench, data, ray, raylets):
         out, start = bench.fresh(), time.perf_counter()
         command = RETRAIN, "embed", data, "--out", out, *ray
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        while not list(out.glob("part-*")):
+        while process.poll() is None and not list(out.glob("part-*")):
             time.sleep(0.1)
         lose(process)
         if process.wait():

@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from retrain.errors import RetrainError
+
 SPLITS = ["content", "legacy"]
 ENGINES = ["local", "ray"]
 BALANCES = ["weight", "cut", "none"]
@@ -91,6 +93,10 @@ class EngineOptions:
 
     engine: str = "local"  # local | ray
     address: str | None = None  # of the cluster: HOST:PORT, or auto; None: one of this machine alone is begun
+
+    def __post_init__(self):
+        if self.address is not None and self.engine != "ray":
+            raise RetrainError("--address is that of a Ray cluster.", "Add --engine ray, or leave it out.")
 
 
 @dataclass(frozen=True)

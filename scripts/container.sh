@@ -50,7 +50,7 @@ names_film() (
 # weights of a backbone.  After read_options.
 asks_network() {
   case $1:+${backbones-} in
-    crawl:* | learn:* | train:*+keras:* | train:*+hub:https://*) ;;
+    crawl:* | learn:* | train:*+keras:* | train:*+hub:https://* | embed:*+keras:* | embed:*+hub:https://*) ;;
     odd:*) [ -n "${label-}" ] && ! knows_label ;;
     *) return 1 ;;
   esac
@@ -217,7 +217,10 @@ add_mounts() {
     learn) folder_of "${out:-results}" && adds_to "$REPLY" ;;
     sample) adds_to "${paths[0]-}" ;;
     export) add_export_mounts ;;
-    embed) [[ $out == *://* ]] || adds_to "$out" ;;
+    embed)
+      [[ $out == *://* ]] || adds_to "$out"
+      add_backbone_mounts
+      ;;
     guess) adds_to "$out" && adds_to "$explained" ;;
     imagenet | explain) adds_to "$out" ;;
     clean) [ -z "$changes" ] || writes "$undo" ${paths[@]+"${paths[@]}"} ;;

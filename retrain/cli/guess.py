@@ -76,6 +76,8 @@ def command(
     films = Films(film_choices(every, fps, smooth), out)
     engine = EngineOptions(**{name: options.pop(name) for name in asdict(EngineOptions())})
     trust = {name: options.pop(name) for name in asdict(TrustOptions())}
+    if engine.engine != EngineOptions.engine and (explained is not None or paths == ("-",)):
+        raise click.UsageError("--engine is for files, and without --explain.", ctx)
     if faces:
         whole = ["explained", "out", "every", "fps", "smooth", "graph", "labels", *options]
         _refuse(ctx, whole, "is for whole pictures, not for --faces.")

@@ -23,6 +23,7 @@ from retrain.errors import RetrainError
 from retrain.head import normalize
 from retrain.options import EmbedOptions
 from retrain.progress import track
+from retrain.recipes.journal import plain_errors
 from retrain.recipes.locking import locked
 from retrain.scale import open_embedding
 from retrain.scale.places import find_files, is_remote, name_below, open_filesystem, without_secrets
@@ -36,6 +37,7 @@ def embed(source, out, options=EmbedOptions()):  # noqa: B008 - frozen
 
     source: a folder, or an address such as s3://bucket/folder.  out: a folder, made where missing, or such an address.
     Embeddings are float32 (D,) of length 1, as `train` learns from them.
+    In paths a byte that is not UTF-8 stands as \\xNN, and a backslash twice.
     Returns {"rows", "new", "parts", "skipped": [{"path", "reason"}] of the new ones, "dimensions", "backbone", "out",
     "seconds"}.  Raises RetrainError.
     """
@@ -81,14 +83,14 @@ class _Parts:
     @contextmanager
     def open(cls, out, source, backbones):
         """Those of a folder, made where missing, that no other process of this machine adds to meanwhile."""
-        with nullcontext() if is_remote(out) else _locked(out, source):
+        with plain_errors(without_secrets(out)), nullcontext() if is_remote(out) else _locked(out, source):
             parts = cls(out, source, backbones)
             parts._read(out)
             yield parts
 
     def path_of(self, name):
-        """How a file is called in its row: below the source, and in UTF-8 whatever its bytes."""
-        return os.fsencode(name_below(self.source, name)).decode("utf-8", "backslashreplace")
+        """How a file is called in its row: below the source, and in UTF-8 whatever its bytes; no two files alike."""
+        return os.fsencode(name_below(self.source, name)).replace(b"\\", rb"\\").decode("utf-8", "backslashreplace")
 
     def write(self, rows):
         """Write a part for each so many rows, and the rest also where these end with an error.
@@ -102,8 +104,8 @@ class _Parts:
                 if row.error:
                     skipped.append({"path": row.name, "reason": str(row.error)})
                 if len(waiting) == ROWS:
-                    self._write(waiting)
-                    waiting = []
+                    full, waiting = waiting, []  # first, so that no row is written twice wherever this is stopped
+                    self._write(full)
         finally:
             if waiting:
                 self._write(waiting)
@@ -112,7 +114,7 @@ class _Parts:
     def finish(self):
         """Say that all is there."""
         told = {"rows": self.rows, "parts": self.number, **self.made_by}
-        self._put(SUCCESS, lambda stream: stream.write(json.dumps(told).encode()))
+        self._put(SUCCESS, json.dumps(told).encode())
 
     def _read(self, out):
         from pyarrow import ArrowException, parquet
@@ -135,14 +137,12 @@ class _Parts:
             self.number = max(self.number, int(re.sub(r"\D", "", info.base_name) or 0) + 1)
 
     def _write(self, rows):
-        from pyarrow import parquet
+        from pyarrow import BufferOutputStream, parquet
 
-        table = self._table(rows)
+        content = BufferOutputStream()
         # Embeddings are noise to a compressor, and none is another's like.
-        self._put(
-            PART % self.number,
-            lambda stream: parquet.write_table(table, stream, compression="zstd", use_dictionary=["error"]),
-        )
+        parquet.write_table(self._table(rows), content, compression="zstd", use_dictionary=["error"])
+        self._put(PART % self.number, content.getvalue())
         self.number, self.rows = self.number + 1, self.rows + len(rows)
 
     def _table(self, rows):
@@ -163,26 +163,22 @@ class _Parts:
         ]
         return pyarrow.table([pyarrow.array(column) for column in columns], schema=self.schema)
 
-    def _put(self, name, write):
+    def _put(self, name, content):
         """Write a file that is there as a whole or not at all."""
         path = f"{self.root}/{name}"
-        if self.filesystem.type_name != "local":  # a store shows an object when all of it is there
+        if self.filesystem.type_name != "local":  # a store shows an object when its stream is closed
             with self.filesystem.open_output_stream(path) as stream:
-                write(stream)
+                stream.write(content)
             return
-        temporary = f"{self.root}/.{name}.{os.getpid()}"
+        temporary = Path(self.root, f".{name}")  # what a kill leaves of it, the next run writes over
         try:
             with open(temporary, "wb") as stream:
-                write(stream)
+                stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-            Path(temporary).replace(path)
-        except OSError as error:
-            raise RetrainError(
-                f"{path} cannot be written: {error.strerror}.", "Make room, and run it again."
-            ) from error
+            temporary.replace(path)
         finally:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 def _schema(dimensions, told):
@@ -206,11 +202,6 @@ def _locked(out, source):
     folder = Path(out)
     if not is_remote(source) and Path(os.path.realpath(out)).is_relative_to(os.path.realpath(source)):
         raise RetrainError(f"{out} lies in {source}, and would be read as pictures.", "Name a folder elsewhere.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RetrainError(
-            f"{out} cannot be made: {error.strerror}.", "Name a folder that you may write to."
-        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK, "embed", out):
         yield

@@ -282,7 +282,7 @@ def plain_errors(destination):
         raise
     except OSError as error:
         hint = HINTS.get(error.errno or 0, "Name a folder that you may write to.")
-        raise RetrainError(f"cannot work in {destination}: {error.strerror}.", hint) from error
+        raise RetrainError(f"cannot work in {destination}: {error.strerror or error}.", hint) from error
 
 
 def _undo(entry, source, target):

@@ -6,7 +6,7 @@ from retrain.scale.classifier import SpreadClassifier
 from retrain.scale.local import embed_locally
 from retrain.scale.places import Reader
 
-__all__ = ["open_embedding", "spread"]
+__all__ = ["is_plain", "open_embedding", "spread"]
 
 
 def open_embedding(options):
@@ -22,8 +22,13 @@ def open_embedding(options):
     return open_cluster(options.address)
 
 
+def is_plain(options, reader):
+    """Whether this machine computes, and of its own files."""
+    return options.engine == "local" and not (reader and reader.stores)
+
+
 def spread(classifier, options, reader=None):
     """The classifier, its guessing done by the engine that the options name.  reader: of files not on this machine."""
-    if options.engine == "local" and not (reader and reader.filesystems):
+    if is_plain(options, reader):
         return classifier
     return SpreadClassifier(classifier, open_embedding(options), reader or Reader())

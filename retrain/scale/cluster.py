@@ -6,6 +6,8 @@ one row, once.  Where tasks and actors both need a processor alone, Ray Data joi
 
 import logging
 import os
+import signal
+import threading
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +21,7 @@ from retrain.errors import RetrainError
 from retrain.images import DECODER_VERSION, ImageError, to_input
 from retrain.parallel import chunks, ordered_map
 from retrain.scale.local import Row, look
+from retrain.scale.places import is_remote
 
 BLOCK = 128  # files that travel together; an actor is done with them within a second
 SETTINGS = {
@@ -48,7 +51,7 @@ def open_cluster(address=None):
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails, we tell
     if not ray.is_initialized():
         try:
-            with no_chatter():
+            with no_chatter(), _own_ending():
                 ray.init(
                     address or "local", include_dashboard=None if address else False, log_to_driver=False,
                     logging_level=logging.ERROR,
@@ -57,6 +60,17 @@ def open_cluster(address=None):
             hint = "`ray start --head` begins one; run this on a machine that belongs to it."
             raise RetrainError(f"no Ray cluster answers at {address}: {error}.", hint) from error
     return _embed
+
+
+@contextmanager
+def _own_ending():
+    """What this program does when it is asked to end stays: Ray would have it exit by another code."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(handler) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _embed(names, backbones, reader):
@@ -82,7 +96,9 @@ def _embed(names, backbones, reader):
             **_device(backbones),
         )  # fmt: skip
         for batch in embedded.iter_batches(batch_size=None, batch_format="numpy"):
-            yield from _rows(batch, len(backbones))
+            for row in _rows(batch, len(backbones)):
+                _require_seen(row, reader)
+                yield row
 
 
 def _tables(names):
@@ -165,6 +181,20 @@ def _rows(batch, parts):
         yield row
 
 
+def _require_seen(row, reader):
+    """Raise RetrainError where a machine of the cluster cannot read a file that this one can: the row would stay."""
+    if row.digest or is_remote(row.name):
+        return
+    try:
+        reader.read(row.name)
+    except ImageError:
+        return
+    raise RetrainError(
+        f"a machine of the cluster cannot read {row.name}: {row.error}.",
+        "Mount its folder at the same path on all machines, and run it again: it goes on where it was.",
+    )
+
+
 @contextmanager
 def _plain_errors():
     """Ray's errors as ours."""
@@ -180,7 +210,9 @@ def _plain_errors():
             if isinstance(cause, ModuleNotFoundError):
                 hint = "Install retrain there as it is here: pip install 'retrain[scale]'."
                 raise RetrainError(f"a machine of the cluster lacks {cause.name}.", hint) from error
-        problem = f"the Ray cluster failed: {_last_line(causes[-1])}."
+        # Ray marks its own faults by one more error, which says nothing.
+        told = [cause for cause in causes if str(cause).strip()]
+        problem = f"the Ray cluster failed: {_first_line((told or causes)[-1])}."
         raise RetrainError(problem, "--debug shows all it said.") from error
 
 
@@ -191,5 +223,7 @@ def _causes(error):
         error = getattr(error, "cause", None) or error.__cause__
 
 
-def _last_line(error):
-    return str(error).strip().rpartition("\n")[2].rstrip(".") or type(error).__name__
+def _first_line(error):
+    # What comes behind it is Ray's advice to programmers.
+    line, *_ = str(error).strip().partition("\n")
+    return f"{type(error).__name__}: {line}".rstrip(".: ")

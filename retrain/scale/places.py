@@ -28,24 +28,26 @@ def require_local(*places):
 
 @dataclass
 class Reader:
-    """Reads files by their names; can be sent to other machines.  filesystems: pyarrow's, by scheme."""
+    """Reads files by their names; can be sent to other machines.  stores: address → pyarrow's filesystem, path."""
 
-    filesystems: dict[str, Any] = field(default_factory=dict)
+    stores: dict[str, tuple[Any, str]] = field(default_factory=dict)
 
     @property
     def at_once(self):
         """How many files are best read side by side."""
-        return AT_ONCE if self.filesystems else 1
+        return AT_ONCE if self.stores else 1
 
     def read(self, name):
         """Bytes of a file.  Raises ImageError: `unreadable`, or `too_large`."""
         if not is_remote(name):
             return read(name)
-        scheme, _, path = name.partition("://")
+        # Each address its own: two buckets may lie in two regions, or at two providers.
+        address = max((each for each in self.stores if f"{name}/".startswith(f"{each}/")), key=len)
+        filesystem, root = self.stores[address]
         try:
-            with self.filesystems[scheme].open_input_stream(path) as stream:
+            with filesystem.open_input_stream(root + name.removeprefix(address)) as stream:
                 data = stream.read(MAX_BYTES + 1)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ImageError("unreadable", str(error)) from error
         if len(data) > MAX_BYTES:
             raise ImageError("too_large", f"the limit is {MAX_BYTES / 1e6:.0f} MB")
@@ -130,18 +132,17 @@ def _refused(place, error):
 
 
 def _list_remote(place, reader):
-    types, scheme = _pyarrow(), place.partition("://")[0]
-    filesystem, root = open_filesystem(place)
-    reader.filesystems[scheme] = filesystem
+    types, address = _pyarrow(), without_secrets(place)
+    filesystem, root = reader.stores[address] = open_filesystem(place)
     try:
         info = filesystem.get_file_info(root)
         if info.type == types.FileType.File:
-            return [f"{scheme}://{root}"]
+            return [address]
         found = filesystem.get_file_info(types.FileSelector(root, recursive=True))
     except (OSError, ValueError) as error:
         raise _refused(place, error) from error
     paths = [info.path for info in found if info.type == types.FileType.File and not _is_hidden(info.path, root)]
-    return [f"{scheme}://{path}" for path in sorted(paths, key=lambda path: path.split("/"))]
+    return [address + path.removeprefix(root) for path in sorted(paths, key=lambda path: path.split("/"))]
 
 
 def _is_hidden(path, root):

@@ -3,13 +3,13 @@
 import numpy as np
 
 from retrain.bottlenecks import Embedded, Store, embed_files
-from retrain.scale import open_embedding
+from retrain.scale import is_plain, open_embedding
 from retrain.scale.places import Reader
 
 
 def embed_set(paths, backbones, options, store_path, reader=None):
     """As `retrain.bottlenecks.embed_files`; a cluster makes no thumbnails.  reader: of files not on this machine."""
-    if options.engine == "local" and not (reader and reader.filesystems):
+    if is_plain(options, reader):
         with Store(store_path) as store:
             return embed_files(paths, backbones, store)
     rows = list(open_embedding(options)(map(str, paths), backbones, reader or Reader()))

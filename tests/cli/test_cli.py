@@ -418,3 +418,21 @@ def test_full_disk_is_one_clear_error_and_leaves_the_old_model(run, data, model_
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []
     assert run("guess", data / "fish" / "fish-000.jpg")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("embed", ".", "--out", "out"), ("guess", "."), ("sort", ".", "../out"), ("evaluate", ".")],
+    ids=lambda words: words[0],
+)
+def test_address_without_its_engine_is_refused(run, words):
+    code, _, err = run(*words, "--address", "auto")
+    assert code == 1
+    assert "Add --engine ray" in err
+
+
+@pytest.mark.parametrize("words", [("-",), (".", "--explain", "out")])
+def test_engine_that_would_not_be_used_is_refused(run, words):
+    code, _, err = run("guess", *words, "--engine", "ray")
+    assert code == 2
+    assert "--engine is for files, and without --explain" in err

@@ -105,6 +105,20 @@ def test_machines_of_another_version_are_refused(cluster, folder, tmp_path, monk
         embed(folder, tmp_path / "out", on(cluster, EmbedOptions))
 
 
+def test_folder_that_only_this_machine_sees_is_named(cluster, tmp_path, sample):
+    link = tmp_path / "in" / "a.png"
+    link.parent.mkdir()
+    with open(next((sample / "sun").iterdir()), "rb") as file:
+        number = os.dup2(file.fileno(), 1000)
+    link.symlink_to(f"/proc/self/fd/{number}")  # a name that only this process can follow
+    try:
+        with pytest.raises(RetrainError, match=r"a machine of the cluster cannot read .*a\.png: unreadable"):
+            embed(link.parent, tmp_path / "out", on(cluster, EmbedOptions))
+    finally:
+        os.close(number)
+    assert len(embed(link.parent, tmp_path / "out", on(cluster, EmbedOptions))["skipped"]) == 1  # by nobody any more
+
+
 def test_networks_for_a_gpu_ask_for_one(cluster, monkeypatch):
     import ray
 
@@ -118,11 +132,35 @@ def test_networks_for_a_gpu_ask_for_one(cluster, monkeypatch):
     assert clustering._device([int8]) == {"num_gpus": 1}
 
 
+def test_fault_of_a_cluster_is_told_in_a_line():
+    exceptions = pytest.importorskip("ray.exceptions")
+    from ray.data.exceptions import SystemException
+
+    gone = exceptions.RayError("it is gone.\nAsk Ray.")
+    gone.__cause__ = SystemException()
+    wrong = exceptions.RayTaskError("f", "Traceback …", ValueError("no such thing\nAsk Ray."))
+    for error, told in [(gone, "RayError: it is gone"), (wrong, "ValueError: no such thing")]:
+        with pytest.raises(RetrainError, match=rf"cluster failed: {told}\.$"), clustering._plain_errors():
+            raise error
+
+
 def test_missing_ray_is_named(folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(RetrainError, match="needs Ray") as error:
         embed(folder, tmp_path / "out", EmbedOptions(engine="ray"))
     assert "retrain[scale]" in error.value.hint
+
+
+def test_program_ends_as_ever_when_asked_to(monkeypatch):
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda *_, **__: signal.signal(signal.SIGTERM, lambda *_: sys.exit(15)))
+    before = signal.signal(signal.SIGTERM, ends := lambda *_: None)
+    try:
+        open_embedding(EngineOptions(engine="ray"))
+        assert signal.getsignal(signal.SIGTERM) is ends
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_cluster_that_does_not_answer_is_named(folder, tmp_path, monkeypatch):

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import sys
@@ -26,6 +27,17 @@ def test_each_file_is_one_row(folder, tmp_path):
     assert [row["path"] for row in table if row["error"]] == ["empty.jpg", "notes.txt"]
     assert len(result["skipped"]) == 2
     assert "caf\\xe9.png" in {row["path"] for row in table}
+
+
+def test_no_two_files_have_the_same_path(sample, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    names = [os.fsdecode(b"caf\xe9.png"), "caf\\xe9.png", "caf\\\\xe9.png"]
+    picture = next((sample / "sun").iterdir())
+    for number, name in enumerate(names, start=1):
+        os.link(picture, source / name)
+        assert embed(source, tmp_path / "out")["new"] == 1
+        assert len({row["path"] for row in rows(tmp_path / "out")}) == number
 
 
 def test_embedding_is_what_training_learns_from(folder, tmp_path):
@@ -80,15 +92,40 @@ def test_new_files_are_added(sample, tmp_path):
 
 
 def test_half_written_part_is_none(folder, tmp_path, monkeypatch):
-    def fails(*_, **__):
-        raise OSError(28, "No space left on device")
+    def fails(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(parquet, "write_table", fails)
-        with pytest.raises(RetrainError, match="cannot be written: No space left"):
+        patch.setattr(os, "fsync", fails)
+        with pytest.raises(RetrainError, match=r"cannot work in .*: No space left") as error:
             embed(folder / "sun", tmp_path / "out")
+    assert "Make room" in error.value.hint
     assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+    (tmp_path / "out" / ".part-00000.parquet").write_bytes(b"PAR1")  # of a run that was killed
     assert embed(folder / "sun", tmp_path / "out")["rows"] == 24
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".lock", "_SUCCESS", "part-00000.parquet"]
+
+
+def test_run_that_is_stopped_while_it_writes_has_no_row_twice(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(embedding, "ROWS", 10)
+    write = embedding._Parts._write
+
+    def stops(parts, some):
+        write(parts, some)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embedding._Parts, "_write", stops)
+        with pytest.raises(KeyboardInterrupt):
+            embed(folder / "sun", tmp_path / "out")
+    assert embed(folder / "sun", tmp_path / "out")["new"] == 14
+    assert len(rows(tmp_path / "out")) == 24
+
+
+def test_output_that_cannot_be_a_folder_is_named(folder, tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(RetrainError, match=r"cannot work in .*/out: File exists"):
+        embed(folder / "sun", tmp_path / "out")
 
 
 def test_rows_of_other_networks_or_files_are_not_mixed(folder, tmp_path):

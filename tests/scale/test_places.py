@@ -57,6 +57,23 @@ def test_keys_in_an_address_are_told_nobody(bucket, monkeypatch):
     assert "secret" not in str(error.value)
 
 
+def test_each_address_is_read_where_it_lies(bucket, folder):
+    names, reader = find_files([f"{bucket}/sun", f"{bucket}/tree"])
+    reader.stores[f"{bucket}/tree"] = fs.LocalFileSystem(), str(folder / "tree")  # another store
+    for name in (names[0], names[-1]):
+        assert reader.read(name) == (folder / name_below(bucket, name)).read_bytes()
+
+
+def test_address_with_escaped_letters_is_one_of_a_folder(bucket):
+    store, _ = find_files([bucket])[1].stores[bucket]
+    with store.open_output_stream("photos/my notes/a b.txt") as stream:
+        stream.write(b"dear")
+    place = "s3://photos/my%20notes"
+    (name,), reader = find_files([place])
+    assert name_below(place, name) == "a b.txt"
+    assert reader.read(name) == b"dear"
+
+
 def test_one_file_of_a_store_can_be_named(bucket):
     assert find_files([f"{bucket}/notes.txt"])[0] == ["s3://photos/set/notes.txt"]
 
@@ -86,8 +103,13 @@ def test_embeddings_may_go_to_a_store(bucket, folder, tmp_path):
     out = "s3://photos/embeddings.parquet"
     assert embed(folder / "tree", out)["new"] == 24
     assert embed(folder / "tree", out, EmbedOptions())["new"] == 0
-    store = find_files(["s3://photos/set"])[1].filesystems["s3"]
+    store, _ = find_files(["s3://photos/set"])[1].stores["s3://photos/set"]
     assert parquet.read_table("photos/embeddings.parquet", filesystem=store).num_rows == 24
+
+
+def test_store_that_cannot_be_written_is_named(bucket, folder):
+    with pytest.raises(RetrainError, match=r"cannot work in s3://no-such-bucket/out: .*no-such-bucket"):
+        embed(folder / "tree", "s3://no-such-bucket/out")
 
 
 def test_data_set_of_a_store_has_its_classes(bucket):

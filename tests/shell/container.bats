@@ -324,7 +324,21 @@ retrain() {
 @test "embed reads the pictures and writes OUT, with the full image" {
   retrain embed holiday --out embeddings.parquet
   mounted "rw $here/embeddings.parquet" "ro $here/holiday"
+  has '--network none'
   [ "$(cat "$RECORD.image")" = retrain:full ]
+}
+
+@test "embed fetches weights, and reads networks, as train does" {
+  export HOME=$BATS_TEST_TMPDIR/home
+  unset XDG_CACHE_HOME KERAS_HOME
+  mkdir -p "$HOME" nets
+  touch nets/own.keras
+  retrain embed holiday --out out --backbone keras:MobileNetV2
+  run ! has '--network none'
+  mounted "rw $here/out" "rw $HOME/.cache/retrain" "rw $HOME/.keras" "ro $here/holiday"
+  retrain embed holiday --out out --backbone nets/own.keras
+  has '--network none'
+  mounted "rw $here/out" "rw $HOME/.cache/retrain" "ro $here/nets" "ro $here/holiday"
 }
 
 @test "guess makes no folder, and needs none" {
