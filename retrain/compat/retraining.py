@@ -21,6 +21,7 @@ from retrain.exports.pb import require_name, write_graph
 from retrain.head import Head, few_threads, require_scikit_learn
 from retrain.model import Model, check_writable, learned_marks, save_model
 from retrain.options import RetrainOptions, TrainOptions
+from retrain.recipes.training import TOLD_ELSEWHERE
 from retrain.tf import open_summaries, require, write_checkpoint, write_hub_model
 
 FLAGS = {
@@ -285,7 +286,7 @@ class _Training:
             "metrics": {"accuracy": self.accuracy, "test_images": self.tested},
             "counts": dict(zip(classes, pictures.dataset.counts().tolist(), strict=True)),
             "head": {"kind": "softmax layer by gradient descent, as retrain.py"},
-            "options": {key: kept[key] for key in kept if key not in ("model_dir", "log_dir", "multi_label")},
+            "options": {key: kept[key] for key in kept if key not in TOLD_ELSEWHERE},
             "backbone": backbone,
             "versions": {"retrain": retrain.__version__},
         }

@@ -11,7 +11,7 @@ from retrain.dataset import PART_NAMES, UNKNOWN, Dataset
 from retrain.errors import RetrainError
 from retrain.images import MAX_BYTES, ImageError, read
 
-REMOTE = re.compile(r"(s3|gs|gcs|abfss?|hdfs)://")
+REMOTE = re.compile(r"(s3|gs)://")
 AT_ONCE = 16  # files of a store that are on their way to one worker: each takes long to begin
 
 
