@@ -26,6 +26,7 @@ FORMAT_VERSION = 4
 READABLE = 1, 2, 3, 4  # 1 knows nothing of the unknown, 2 nothing of several labels a picture, 3 nothing of faces
 WRITTEN = {"softmax": 2, "sigmoid": 3}  # what an older retrain can read, it shall
 WRITTEN_OF_FACES = 4
+SCRATCH = ".new-"  # in the name of a folder in which a model is being written
 MANIFEST = "model.json"
 HEAD_FILE = "head.npz"
 TRUST_FILE = "trust.npz"
@@ -79,7 +80,7 @@ def save_model(model, folder, report=None):
     check_writable(folder)
     real = _real(folder)
     try:
-        scratch = Path(tempfile.mkdtemp(prefix=f".{real.name}.new-", dir=real.parent))
+        scratch = Path(tempfile.mkdtemp(prefix=f".{real.name}{SCRATCH}", dir=real.parent))
         try:
             _write_files(model, scratch, report)
             _swap(scratch, real)
@@ -171,6 +172,12 @@ def find_classes(folder):
 def find_models(folder):
     """The folders in a folder that hold a model, or the rest of one."""
     return sorted(path.parent for path in Path(folder).glob(f"*/{MANIFEST}"))
+
+
+def remove_unfinished(folder):
+    """Delete what trainings that were killed while they saved a model have left in a folder."""
+    for path in Path(folder).glob(f".*{SCRATCH}*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def remove_model(folder):

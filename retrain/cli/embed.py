@@ -3,12 +3,12 @@
 import click
 
 from retrain import progress
-from retrain.cli.shared import AS_JSON, engine_options, show
+from retrain.cli.shared import AS_JSON, engine_options, not_empty, show
 from retrain.options import EmbedOptions
 
 
 @click.command("embed")
-@click.argument("src")
+@click.argument("src", callback=not_empty)
 @click.option(
     "--out", required=True, metavar="FOLDER", help="Parquet files go there; embeddings.parquet is a good name for it."
 )

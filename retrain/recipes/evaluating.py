@@ -99,7 +99,8 @@ def _score_candidates(candidates, truth, coverage):
 def _find_labelled(data, options):
     """The data set, and the reader of its files."""
     if is_remote(data):
-        require_local(*filter(None, [options.html and data]))
+        if options.html:  # which shows pictures
+            require_local(data)
         return find_remote_dataset(data, options.only)
     if labels_files(data):
         raise RetrainError(

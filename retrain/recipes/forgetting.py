@@ -12,7 +12,7 @@ from retrain.bottlenecks import digests_marked, erase
 from retrain.dataset import legacy_label
 from retrain.errors import RetrainError
 from retrain.faces import MARK
-from retrain.model import find_models, load_manifest, remove_model
+from retrain.model import find_models, load_manifest, remove_model, remove_unfinished
 from retrain.options import default_model_dir
 from retrain.recipes.cropping import FOLDER, crops_in
 from retrain.recipes.training import LABELS_FILE, store_path
@@ -34,6 +34,7 @@ def forget(label, model_dir=None):
     """
     kept, models = kept_faces(model_dir), models_of(label, model_dir)
     home, store = _home(model_dir), store_path(model_dir or default_model_dir())
+    remove_unfinished(home)
     strays = digests_marked(store, MARK) - set(map(bytes.fromhex, crops_in(home / FOLDER)))
     rows, photos = erase(store, strays) if strays else (0, [])
     if not models and label not in kept:

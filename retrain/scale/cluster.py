@@ -28,7 +28,7 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_NUM_REDIS_GET_RETRIES": "1",  # half a minute of waiting for a cluster that is gone, not twenty
+    "RAY_NUM_REDIS_GET_RETRIES": "1",  # less than a minute of waiting for a cluster that is gone, not twenty
 }
 
 log = logging.getLogger("retrain")

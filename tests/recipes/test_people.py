@@ -223,6 +223,14 @@ def test_forgetting_takes_every_model_of_faces_that_learned_somebody_and_no_othe
     assert "anna" in load_model(model_dir.with_name("plain")).classes
 
 
+def test_forgetting_takes_what_a_killed_training_was_saving(model_dir):
+    scratch = model_dir.with_name(".model.new-abc")
+    scratch.mkdir()
+    (scratch / "trust.npz").write_bytes(b"a face")
+    forget("anna")
+    assert not scratch.exists()
+
+
 def test_forgetting_that_was_stopped_goes_on(model_dir, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(forgetting, "erase", lambda *_: 1 / 0)
