@@ -43,6 +43,8 @@ class Guess:
 class Guesser(ABC):
     """Guesses what is on pictures, wherever these are."""
 
+    kind: type[Guess] = Guess  # of what it guesses
+
     @abstractmethod
     def guess_image(self, image, path="-"):
         """Guess of a decoded picture."""
@@ -59,7 +61,7 @@ class Guesser(ABC):
         try:
             data = read(path)
         except ImageError as error:
-            return Guess(str(path), error=str(error))
+            return self.kind(str(path), error=str(error))
         return self.guess_bytes(data, path)
 
     def guess_bytes(self, data, path="-"):
@@ -67,7 +69,7 @@ class Guesser(ABC):
         try:
             return self.guess_image(decode(data), path)
         except ImageError as error:
-            return Guess(str(path), error=str(error))
+            return self.kind(str(path), error=str(error))
 
 
 class Classifier(Guesser):

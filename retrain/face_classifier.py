@@ -8,7 +8,6 @@ import numpy as np
 from retrain.calibrate import pictures_needed
 from retrain.classifier import Classifier, Guess
 from retrain.faces import crop, detector_file, find_faces
-from retrain.images import ImageError, decode
 from retrain.model import load_model
 from retrain.options import TrustOptions, default_model_dir
 
@@ -30,7 +29,9 @@ class PhotoGuess(Guess):
 
 
 class FaceClassifier(Classifier):
-    """A model of faces, ready to guess: a PhotoGuess a picture."""
+    """A model of faces, ready to guess."""
+
+    kind = PhotoGuess
 
     def __init__(self, model, trust=TrustOptions()):  # noqa: B008 - frozen
         super().__init__(model, trust)
@@ -61,14 +62,7 @@ class FaceClassifier(Classifier):
         surest = max(guesses, key=lambda guess: (not guess.unknown, guess.confidence), default=Guess(str(path)))
         return PhotoGuess(**{name: getattr(surest, name) for name in Guess.__dataclass_fields__}, faces=guesses)
 
-    def guess_bytes(self, data, path="-"):
-        try:
-            return self.guess_image(decode(data), path)
-        except ImageError as error:
-            return PhotoGuess(str(path), error=str(error))
-
 
 def face_rows(guess):
-    """A FaceGuess a face of what FaceClassifier guesses; one where there is no face, or no picture."""
-    faces = guess.faces if isinstance(guess, PhotoGuess) else []
-    return faces or [FaceGuess(guess.path, error=guess.error)]
+    """A FaceGuess a face of a PhotoGuess; one where there is no face, or no picture."""
+    return guess.faces or [FaceGuess(guess.path, error=guess.error)]

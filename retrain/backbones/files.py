@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from platformdirs import user_cache_path
 
-from retrain.errors import RetrainError
+from retrain.errors import RetrainError, writing_to
 
 BUILD_VERSION = 1  # bump when the same weights are built into another file
 SHIPPED = resources.files("retrain.backbones") / "shipped"
@@ -74,17 +74,13 @@ def build(spec):
 def keep(spec, content, suffix=".tflite"):
     """Write what was built into the cache.  Returns its path."""
     folder = cache_folder()
-    try:
+    with writing_to(f"the cache folder {folder}", "Set XDG_CACHE_HOME to a writable folder."):
         folder.mkdir(parents=True, exist_ok=True)
         # Under a name of its own first: two processes may build at once, and each must find whole files only.
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             path = Path(scratch) / "new"
             path.write_bytes(content)
             return path.rename(folder / _cached_name(spec, content, suffix))
-    except OSError as error:
-        raise RetrainError(
-            f"cannot write to the cache folder {folder}: {error.strerror}.", "Set XDG_CACHE_HOME to a writable folder."
-        ) from error
 
 
 def _stem(spec):

@@ -39,6 +39,8 @@ COMMANDS = {
     "doctor": "Check this machine, and say what to do.",
 }
 FILES_FAILED = 3  # exit code: done, but some files failed
+# Joiners, which scripts and emoji are written with, and bytes of names that are not UTF-8.
+KEPT = {"\u200c", "\u200d", *map(chr, range(0xDC80, 0xDD00))}
 
 
 class Commands(click.Group):
@@ -75,13 +77,27 @@ def program():
     return shlex.quote(os.environ.get("RETRAIN_PROGRAM", "retrain"))
 
 
+def plain(name):
+    """A name or sentence that stays on its line and gives the terminal no orders."""
+    return "".join(letter if letter.isprintable() or letter in KEPT else "?" for letter in name)
+
+
+class _PlainFormatter(logging.Formatter):
+    """Tells messages, which may hold names of files."""
+
+    def formatMessage(self, record):
+        return plain(super().formatMessage(record))
+
+
 def main():
     """Run the command line and exit: 0 done, 1 an error, 2 usage, 3 some files failed, 130 interrupted, 143 stopped."""
     _open_closed_streams()
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one
             signal.signal(number, _stop)
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_PlainFormatter())
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("retrain").setLevel(logging.INFO)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # file names leave as they came
@@ -102,8 +118,6 @@ def main():
     except RetrainError as error:
         if "--debug" in sys.argv:
             raise
-        from retrain.cli.shared import plain  # which imports this module
-
         click.echo(f"Error: {plain(str(error))}", err=True)
         if error.hint:
             click.echo(f"Hint: {plain(re.sub('^retrain(?= )', lambda _: program(), error.hint))}", err=True)

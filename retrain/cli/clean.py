@@ -6,8 +6,8 @@ import shlex
 import click
 
 from retrain import progress
-from retrain.cli import FILES_FAILED, program
-from retrain.cli.shared import AS_JSON, ONLY, names, plain, print_json
+from retrain.cli import FILES_FAILED, plain, program
+from retrain.cli.shared import AS_JSON, ONLY, names, print_json
 from retrain.options import CleanOptions
 
 EXAMPLES = 3  # a check
@@ -103,6 +103,6 @@ def _fail_for(left, as_json):
     if left:
         if not as_json:
             for row in left:
-                click.echo(f"{row['path']}: {row['reason']}")
+                click.echo(plain(f"{row['path']}: {row['reason']}"))
         click.echo(f"{len(left)} file(s) left where they are.", err=True)
         raise SystemExit(FILES_FAILED)

@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from retrain import progress
-from retrain.cli import FILES_FAILED, program
-from retrain.cli.shared import AS_JSON, crawl_options, plain, print_json, show_failures
+from retrain.cli import FILES_FAILED, plain, program
+from retrain.cli.shared import AS_JSON, crawl_options, print_json, show_failures
 from retrain.errors import RetrainError
 from retrain.options import CrawlOptions, default_data
 

@@ -3,7 +3,7 @@
 import click
 
 from retrain import progress
-from retrain.cli import FILES_FAILED
+from retrain.cli import FILES_FAILED, plain
 from retrain.cli.shared import AS_JSON, MODEL_DIR, print_json
 from retrain.options import ExplainOptions
 from retrain.recipes.explaining import explain_pictures
@@ -33,9 +33,10 @@ def command(paths, out, as_json, **options):
             if as_json:
                 print_json(row)
             elif row["error"]:
-                click.echo(f"{row['path']}: {row['error']}", err=True)
+                click.echo(plain(f"{row['path']}: {row['error']}"), err=True)
             else:
-                click.echo(f"{row['path']}: {row['label']} (score = {row['confidence']:.5f}) -> {row['heatmap']}")
+                guess = f"{row['label']} (score = {row['confidence']:.5f})"
+                click.echo(plain(f"{row['path']}: {guess} -> {row['heatmap']}"))
     if failed:
         click.echo(f"{failed} file(s) failed.", err=True)
         raise SystemExit(FILES_FAILED)

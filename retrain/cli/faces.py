@@ -4,7 +4,8 @@ import sys
 
 import click
 
-from retrain.cli.shared import AS_JSON, MODEL_DIR, plain, print_json
+from retrain.cli import plain
+from retrain.cli.shared import AS_JSON, MODEL_DIR, print_json
 
 
 @click.command("faces")

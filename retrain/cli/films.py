@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import click
 
-from retrain.cli.shared import plain
+from retrain.cli import plain
 from retrain.errors import RetrainError
 from retrain.options import FilmOptions
 

@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 from retrain import progress
 from retrain.classifier import Classifier
-from retrain.cli import FILES_FAILED
+from retrain.cli import FILES_FAILED, plain
 from retrain.cli.films import Films, print_film, print_notes
 from retrain.cli.shared import (
     AS_JSON,
@@ -19,7 +19,6 @@ from retrain.cli.shared import (
     film_choices,
     film_options,
     graph_options,
-    plain,
     print_json,
     trust_options,
 )
@@ -172,9 +171,9 @@ def _guesses(classifier, paths, films, out, engine):
 
 def _print(guess, top, named):
     if named:
-        click.echo(guess.path)
+        click.echo(plain(guess.path))
     if guess.error:
-        click.echo(f"{guess.path}: {guess.error}", err=True)
+        click.echo(plain(f"{guess.path}: {guess.error}"), err=True)
         return
     if hasattr(guess, "segments"):
         print_film(guess)

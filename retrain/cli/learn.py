@@ -5,7 +5,7 @@ import shlex
 import click
 
 from retrain import progress
-from retrain.cli import program
+from retrain.cli import plain, program
 from retrain.cli.scores import print_threshold
 from retrain.cli.shared import (
     AS_JSON,
@@ -14,7 +14,6 @@ from retrain.cli.shared import (
     crawl_options,
     names,
     not_empty,
-    plain,
     show,
     show_failures,
 )

@@ -3,7 +3,8 @@
 import click
 
 from retrain import progress
-from retrain.cli.shared import AS_JSON, MODEL_DIR, crawl_options, not_empty, plain, show, show_failures
+from retrain.cli import plain
+from retrain.cli.shared import AS_JSON, MODEL_DIR, crawl_options, not_empty, show, show_failures
 from retrain.options import OddOptions
 
 

@@ -2,7 +2,8 @@
 
 import click
 
-from retrain.cli.shared import percent, plain
+from retrain.cli import plain
+from retrain.cli.shared import percent
 
 
 def row(name, share, interval, note=""):

@@ -5,7 +5,7 @@ import re
 
 import click
 
-from retrain.cli import FILES_FAILED
+from retrain.cli import FILES_FAILED, plain
 from retrain.options import (
     BALANCES,
     ENGINES,
@@ -17,8 +17,6 @@ from retrain.options import (
     TrustOptions,
 )
 
-# Joiners, which scripts and emoji are written with, and bytes of names that are not UTF-8.
-KEPT = {"\u200c", "\u200d", *map(chr, range(0xDC80, 0xDD00))}
 NAMED = 10  # skipped files named on a terminal
 
 MODEL_DIR = click.option(
@@ -240,11 +238,6 @@ def print_json(value):
     click.echo(text if text.isprintable() else json.dumps(value))
 
 
-def plain(name):
-    """A name or sentence that stays on its line and gives the terminal no orders."""
-    return "".join(letter if letter.isprintable() or letter in KEPT else "?" for letter in name)
-
-
 def percent(share):
     return f"{100 * share:.1f} %"
 
@@ -268,7 +261,7 @@ def show(result, as_json, print_text, error=None):
     """
     skipped = result["skipped"]
     for row in skipped[:NAMED]:
-        click.echo(f"skipped {row['path']}: {row['reason']}", err=True)
+        click.echo(plain(f"skipped {row['path']}: {row['reason']}"), err=True)
     if len(skipped) > NAMED:
         click.echo(f"… and {len(skipped) - NAMED} more; --json lists them all.", err=True)
     if skipped:

@@ -6,8 +6,8 @@ import sys
 import click
 
 from retrain import progress
-from retrain.cli import FILES_FAILED, asked_to_end, program
-from retrain.cli.shared import AS_JSON, MODEL_DIR, engine_options, face_options, plain, print_json, trust_options
+from retrain.cli import FILES_FAILED, asked_to_end, plain, program
+from retrain.cli.shared import AS_JSON, MODEL_DIR, engine_options, face_options, print_json, trust_options
 from retrain.options import SortOptions
 from retrain.recipes.sorting import LAYOUTS, MODES, sort_dir, undo_sort
 
@@ -103,12 +103,12 @@ def _tell(result, dst, as_json):
 
 def _print(result, dst):
     for row in result.get("plan", []):
-        click.echo(f"{row['source']} -> {row['destination']}")
+        click.echo(plain(f"{row['source']} -> {row['destination']}"))
     others = "unknown", "ambiguous", "no_face", "errors"
     rows = result["sorted"] | {name: result[name] for name in others if result.get(name)}
     width = max(map(len, rows), default=0)
     for name, count in rows.items():
-        click.echo(f"{name:{width}} {count:7}")
+        click.echo(f"{plain(name):{width}} {count:7}")
     if "plan" not in result:
         click.echo(f"Undo: {program()} sort --undo {shlex.quote(dst)}")
 
@@ -121,7 +121,7 @@ def _undo(dst, as_json):
     else:
         click.echo(f"{result['restored']} file(s) undone.")
         for row in result["left"]:
-            click.echo(f"{row['path']}: {row['reason']}")
+            click.echo(plain(f"{row['path']}: {row['reason']}"))
     if result["left"]:
         click.echo(f"{len(result['left'])} file(s) left.", err=True)
         raise SystemExit(FILES_FAILED)

@@ -4,8 +4,9 @@ import click
 from click.core import ParameterSource
 
 from retrain import progress
+from retrain.cli import plain
 from retrain.cli.scores import print_classes, print_labels, print_per_label, print_rows, unknown_rows
-from retrain.cli.shared import AS_JSON, MODEL_DIR, accuracy_line, data_options, face_options, percent, plain, show
+from retrain.cli.shared import AS_JSON, MODEL_DIR, accuracy_line, data_options, face_options, percent, show
 from retrain.options import QUALITIES, TrainOptions
 
 WEAKEST = 12  # classes listed where there are more

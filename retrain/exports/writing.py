@@ -3,12 +3,12 @@
 import hashlib
 import json
 import logging
-import shutil
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
-from retrain.errors import RetrainError
+from retrain.errors import RetrainError, writing_to
 from retrain.exports import FORMATS, checking, load_format, pb, require_formats
 from retrain.exports.describing import Subject, as_text, describe
 from retrain.exports.metadata import LABELS
@@ -66,10 +66,9 @@ def _sample(pictures, data):
 def _export(name, subject, trained, folder, sample):
     """Write one format, compare it, and put it in its place.  sample: see `_sample`."""
     module, (jpegs, called) = load_format(name), sample
-    scratch = None
-    try:
+    with writing_to(folder), ExitStack() as stack:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder.parent))
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder.parent)))
         new = scratch / name
         new.mkdir()
         module.write(subject, new)
@@ -83,13 +82,6 @@ def _export(name, subject, trained, folder, sample):
         kept = {"checked_on": told["checked_on"], "differences": told["differences"], "files": _files(new)}
         (new / METADATA).write_text(as_text(subject.described | kept), "utf-8")
         _swap(new, folder, scratch / "previous")
-    except OSError as error:
-        raise RetrainError(
-            f"cannot write to {folder}: {error.strerror or error}.", "Name a folder that you may write to."
-        ) from error
-    finally:
-        if scratch:
-            shutil.rmtree(scratch, ignore_errors=True)
     return told
 
 

@@ -1,12 +1,12 @@
 """Draw the faces found on a picture, and who they are, on a copy of it."""
 
 import os
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import ImageDraw, ImageFont
 
-from retrain.errors import RetrainError
+from retrain.errors import writing_to
 from retrain.images import ImageError, decode, read
 from retrain.recipes.explaining import QUALITY, require_apart
 from retrain.recipes.names import Names, safe_name
@@ -24,7 +24,7 @@ class Boxes:
         """paths: of the pictures.  Raises RetrainError where the drawings would be among them the next time."""
         self.out, self._names = Path(out), Names()
         require_apart(self.out, paths)
-        with self._explained():
+        with writing_to(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
 
     def draw(self, guess):
@@ -37,7 +37,7 @@ class Boxes:
             return None
         draw_faces(image, guess.faces)
         path = self._free_path(Path(guess.path).stem)
-        with self._explained(), open(path, "xb") as file:
+        with writing_to(self.out), open(path, "xb") as file:
             image.save(file, "JPEG", quality=QUALITY)
         return str(path)
 
@@ -47,14 +47,6 @@ class Boxes:
             path = self.out / self._names.give(safe, ".jpg")
             if not os.path.lexists(path):
                 return path
-
-    @contextmanager
-    def _explained(self):
-        try:
-            yield
-        except OSError as error:
-            hint = "Name a folder that you may write to."
-            raise RetrainError(f"cannot write to {self.out}: {error.strerror or error}.", hint) from error
 
 
 def draw_faces(image, guesses):

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from retrain.dataset import UNKNOWN
-from retrain.errors import RetrainError
+from retrain.errors import writing_to
 from retrain.faces import crop_main
 from retrain.images import ImageError, decode, read
 from retrain.parallel import ordered_map
@@ -30,7 +30,7 @@ def keep_crops(dataset, digests, folder):
     labels = [dataset.classes[label] for label in dataset.labels] + [UNKNOWN] * len(dataset.unknown)
     names = [digest.hex() for digest in digests] + [None] * len(dataset.unknown)
     missing = []
-    try:
+    with writing_to(folder, "Make room there."):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path, label, name in zip([*dataset.paths, *dataset.unknown], labels, names, strict=True):
             (folder / label).mkdir(exist_ok=True)
@@ -43,8 +43,6 @@ def keep_crops(dataset, digests, folder):
                 missing.append((path, folder / label))
         for _ in track(ordered_map(lambda item: _keep(*item), missing), "Keeping faces", len(missing)):
             pass
-    except OSError as error:
-        raise RetrainError(f"cannot write to {folder}: {error.strerror}.", "Make room there.") from error
 
 
 def crops_in(folder):

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from retrain.classifier import Classifier, Guess, find_pictures
-from retrain.errors import RetrainError
+from retrain.errors import RetrainError, writing_to
 from retrain.explain import heat, overlay, require_maps, segment
 from retrain.images import ImageError, decode, read
 from retrain.options import ExplainOptions
@@ -56,10 +56,8 @@ class Explainer:
         if label is not None:
             classifier.require_label(label)
         require_apart(self.out, paths)
-        try:
+        with writing_to(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._unwritable(error) from error
 
     def explain_files(self, paths):
         """Yield (Guess, {kind: path}) of each file, in order, several at once.  Of a bad file there are no paths."""
@@ -96,12 +94,9 @@ class Explainer:
 
     def _write(self, name, pictures):
         paths = self._paths(name)
-        try:
-            for path, kind in zip(paths, KINDS, strict=True):
-                with open(path, "xb") as file:
-                    file.write(to_jpeg(pictures[kind]))
-        except OSError as error:
-            raise self._unwritable(error) from error
+        for path, kind in zip(paths, KINDS, strict=True):
+            with writing_to(self.out), open(path, "xb") as file:
+                file.write(to_jpeg(pictures[kind]))
         return dict(zip(KINDS, map(str, paths), strict=True))
 
     def _free_name(self, stem):
@@ -113,11 +108,6 @@ class Explainer:
 
     def _paths(self, name):
         return [self.out / f"{name}-{kind}.jpg" for kind in KINDS]
-
-    def _unwritable(self, error):
-        return RetrainError(
-            f"cannot write to {self.out}: {error.strerror or error}.", "Name a folder that you may write to."
-        )
 
 
 def require_apart(out, paths):

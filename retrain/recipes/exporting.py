@@ -4,16 +4,16 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import tempfile
 import time
 from collections import Counter, defaultdict
+from contextlib import ExitStack
 from pathlib import Path
 
 from PIL import Image
 
 from retrain.dataset import require_folder, require_new_folder
-from retrain.errors import RetrainError
+from retrain.errors import RetrainError, writing_to
 from retrain.images import ImageError, decode, read, to_input
 from retrain.multilabel.data import labels_files
 from retrain.options import QUALITIES, DatasetOptions, TrainOptions, default_model_dir
@@ -47,10 +47,9 @@ def export_dataset(data, out, options=DatasetOptions()):  # noqa: B008 - frozen
         data, QUALITIES[TrainOptions.quality], options, store_path(options.model_dir or default_model_dir())
     )
     entries = _entries(prepared)
-    scratch = None
-    try:
+    with writing_to(out), ExitStack() as stack:
         out.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".retrain-export-", dir=out))
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".retrain-export-", dir=out)))
         written = ordered_map(lambda entry: _write(entry, scratch, options), entries)
         lines = []
         for entry, result in zip(entries, track(written, "Exporting", len(entries)), strict=True):
@@ -61,13 +60,6 @@ def export_dataset(data, out, options=DatasetOptions()):  # noqa: B008 - frozen
         (scratch / MANIFEST).write_text("".join(json.dumps(line) + "\n" for line in lines), "ascii")
         for path in sorted(scratch.iterdir()):
             path.rename(out / path.name)
-    except OSError as error:
-        raise RetrainError(
-            f"cannot write to {out}: {error.strerror}.", "Name a folder that you may write to."
-        ) from error
-    finally:
-        if scratch:
-            shutil.rmtree(scratch, ignore_errors=True)
     return {
         "out": str(out),
         "classes": prepared.dataset.classes,

@@ -13,14 +13,14 @@ import json
 import math
 import shutil
 import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
-from retrain.errors import RetrainError
-from retrain.recipes.names import Names, safe_name
+from retrain.errors import writing_to
+from retrain.recipes.names import Names, safe_name, to_cell
 
 KINDS = {"csv": ".csv", "json": ".json", "vtt": ".vtt", "sheet": ".jpg"}
 COLUMNS = ["time_s", "label", "confidence", "unknown", "smoothed_label", "smoothed_unknown"]
@@ -31,7 +31,6 @@ MAX_COLUMNS = 5
 LINE = 16  # px, of text under a frame
 MARGIN = 8  # px
 QUALITY = 90  # of JPEG
-FORMULA = "=", "+", "-", "@", "\t", "\r"  # what a spreadsheet would compute
 
 
 def clock(seconds, digits=1):
@@ -48,7 +47,7 @@ def caption(segment):
     return f"unknown; nearest: {segment['label']}" if segment["unknown"] else segment["label"]
 
 
-def to_cell(image):
+def shrink(image):
     """JPEG of a frame as small as on the contact sheet."""
     cell, stream = image.copy(), io.BytesIO()
     cell.thumbnail(CELL, reducing_gap=2)
@@ -75,7 +74,7 @@ class FilmFiles:
         self._spread, self._every, self._count = [], 1, 0  # Seen at equal distances, and how far these are apart
 
     def __enter__(self):
-        with self._explained():
+        with writing_to(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
             self._part = Path(tempfile.mkdtemp(prefix=".retrain-film-", dir=self.out))
             self._open = ExitStack()
@@ -101,8 +100,8 @@ class FilmFiles:
                 "time_s": round(seen.time_s, 3), "label": seen.label, "confidence": round(seen.confidence, 5),
                 "unknown": seen.unknown, "smoothed_label": self.labels[number], "smoothed_unknown": not moment.is_known,
             }  # fmt: skip
-            with self._explained():
-                self._table.writerow(row | {name: as_text(row[name]) for name in ("label", "smoothed_label")})
+            with writing_to(self.out):
+                self._table.writerow(row | {name: to_cell(row[name]) for name in ("label", "smoothed_label")})
                 self._rows.write(separator + json.dumps(row))
             separator = ",\n"
             self._spread_out(seen)
@@ -123,7 +122,7 @@ class FilmFiles:
 
     def finish(self, guess):
         """Give the files their names: {kind: path}.  guess: what `guess --json` says."""
-        with self._explained():
+        with writing_to(self.out):
             self._open.close()
             with open(self._part / "json", "w", encoding="utf-8") as file:
                 head = {name: value for name, value in guess.items() if name not in KINDS}
@@ -153,19 +152,6 @@ class FilmFiles:
                 for path in claimed:
                     path.unlink()
             return {kind: str(path) for kind, path in paths.items()}
-
-    @contextmanager
-    def _explained(self):
-        try:
-            yield
-        except OSError as error:
-            hint = "Name a folder that you may write to, with room in it."
-            raise RetrainError(f"cannot write to {self.out}: {error.strerror or error}.", hint) from error
-
-
-def as_text(cell):
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.startswith(FORMULA) else cell
 
 
 def as_vtt(segments):

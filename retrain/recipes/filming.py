@@ -9,7 +9,7 @@ from retrain.images import ImageError
 from retrain.options import FilmOptions
 from retrain.parallel import ordered_map
 from retrain.progress import track
-from retrain.recipes.film_files import KINDS, FilmFiles, Seen, to_cell
+from retrain.recipes.film_files import KINDS, FilmFiles, Seen, shrink
 from retrain.segments import Moment, find_segments, smooth
 from retrain.video import open_film
 
@@ -86,7 +86,7 @@ def _moments(classifier, film, path, every_s, with_cells):
     def look(frame):
         time_s, image = frame
         guess = classifier.guess_image(image, path)
-        cell = to_cell(image) if with_cells else None
+        cell = shrink(image) if with_cells else None
         seen = Seen(time_s, guess.label, guess.confidence, guess.unknown, cell)
         return seen, np.array([guess.scores[label] for label in classifier.labels])
 

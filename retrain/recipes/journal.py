@@ -126,7 +126,7 @@ class Journal:
         entries = [entry for entry in self._kept.get(str(path), ()) if self.entries.get(entry.destination) is entry]
         here = [entry for entry in entries if os.path.lexists(self._target(entry)) or entry.stamp in self._stamps]
         return any(
-            _stamp(path) == entry.stamp or _is_same(path, self._target(entry)) or holds(path, entry.sha256)
+            stamp_of(path) == entry.stamp or _is_same(path, self._target(entry)) or holds(path, entry.sha256)
             for entry in here
         )
 
@@ -270,7 +270,7 @@ class Journal:
     @cached_property
     def _stamps(self):
         """Stamps of all that is here: by these a file is known that somebody moved on to another label."""
-        return {_stamp(path) for path in self.folder.rglob("*")}
+        return {stamp_of(path) for path in self.folder.rglob("*")}
 
 
 @contextmanager
@@ -342,7 +342,8 @@ def _mtimes(paths):
     return times
 
 
-def _stamp(path):
+def stamp_of(path):
+    """Size in bytes and time of the last change in ns, by which a file is known; None where there is none."""
     try:
         status = os.stat(path)
     except OSError:

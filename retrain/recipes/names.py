@@ -12,6 +12,7 @@ NAME_BYTES = 255  # that most file systems allow
 LABEL_BYTES = 200  # of these; the rest is for the confidence, a number and the suffix
 UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')  # in a name, on Linux, macOS or Windows
 DEVICES = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)  # to Windows, in any folder
+FORMULA = "=", "+", "-", "@", "\t", "\r"  # how a cell begins that a spreadsheet would compute
 
 log = logging.getLogger("retrain")
 
@@ -71,3 +72,8 @@ def cut(text, size):
     while len(os.fsencode(text)) > size:
         text = text[:-1]
     return text
+
+
+def to_cell(text):
+    """A name as a cell of a table that no spreadsheet takes for a formula."""
+    return f"'{text}" if text and text.startswith(FORMULA) else text

@@ -15,13 +15,13 @@ from itertools import count
 from pathlib import Path
 
 from retrain.classifier import Guess
-from retrain.errors import RetrainError
+from retrain.errors import writing_to
 from retrain.images import ImageError, decode, read
 from retrain.model import MANIFEST
 from retrain.parallel import ordered_map
 from retrain.recipes.explaining import KINDS, explain_image, to_jpeg
 from retrain.recipes.locking import locked
-from retrain.recipes.names import Names, folder_names, safe_name
+from retrain.recipes.names import Names, folder_names, safe_name, to_cell
 
 OWN = ".retrain-learn"
 TABLE, PAGE = "results.csv", "index.html"
@@ -48,10 +48,10 @@ class Results:
         identity = _identity(source, model_dir, options)
         for number in count(1):
             results = cls(f"{Path(wanted)}{'' if number == 1 else f'-{number}'}", source, classifier)
-            with results._explained():
+            with writing_to(results.folder):
                 if results._takes(identity):
                     break
-        with results._explained(), locked(results.own / "lock", "learn", results.folder):
+        with writing_to(results.folder), locked(results.own / "lock", "learn", results.folder):
             results._resume()
             yield results
 
@@ -80,16 +80,8 @@ class Results:
         with open(part, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             table = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
             table.writeheader()
-            table.writerows(rows)
+            table.writerows(row | {name: to_cell(row[name]) for name in ("label", "truth", *KINDS)} for row in rows)
         part.replace(self.folder / TABLE)
-
-    @contextmanager
-    def _explained(self):
-        try:
-            yield
-        except OSError as error:
-            hint = "Name a folder that you may write to, with room in it."
-            raise RetrainError(f"cannot write to {self.folder}: {error.strerror or error}.", hint) from error
 
     def _takes(self, identity):
         with suppress(FileNotFoundError, NotADirectoryError, ValueError, RecursionError):

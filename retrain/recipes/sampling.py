@@ -9,7 +9,7 @@ from random import Random
 from PIL import Image, ImageDraw, ImageFilter
 
 from retrain.dataset import require_new_folder
-from retrain.errors import RetrainError
+from retrain.errors import writing_to
 from retrain.options import SampleOptions
 
 CLUTTER = 8  # shapes without meaning behind each subject, at most
@@ -25,11 +25,9 @@ def draw_sample(out, options=None):
     The same seed draws the same pictures.  Raises RetrainError where `out` holds something already.
     """
     out, options = Path(out), options or SampleOptions()
-    try:
+    with writing_to(out):
         require_new_folder(out)
         return [_save(out, label, number, options) for label in SUBJECTS for number in range(options.per_class)]
-    except OSError as error:
-        raise RetrainError(f"cannot write to {out}: {error.strerror}.", "Name a folder you may write to.") from error
 
 
 def draw(label, random, size):

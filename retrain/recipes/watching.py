@@ -18,7 +18,7 @@ from pathlib import Path
 from retrain.dataset import is_own, require_folder, walk
 from retrain.errors import RetrainError
 from retrain.parallel import chunks
-from retrain.recipes.journal import BATCH
+from retrain.recipes.journal import BATCH, stamp_of
 from retrain.recipes.sidecars import SIDECARS, group
 from retrain.recipes.sorting import open_sorter
 
@@ -123,7 +123,7 @@ class _Watch:
 
     def _enter(self, path, event=""):
         """Have a file wait that is new, or has changed since it was filed.  Returns its Waiting, or None."""
-        stamp = _stamp(path)
+        stamp = stamp_of(path)
         if stamp is None or self.done.get(path) == stamp:
             return None
         if path not in self.waiting and self.sorter.journal.knows(path):
@@ -173,7 +173,7 @@ class _Watch:
 
     def _is_same(self, path):
         """Whether a file is as it was when looked at last.  Else it goes on waiting or, being gone, is forgotten."""
-        entry, stamp = self.waiting[path], _stamp(path)
+        entry, stamp = self.waiting[path], stamp_of(path)
         if stamp == entry.stamp:
             return True
         del self.waiting[path]
@@ -279,11 +279,3 @@ def _is_open_for_writing(path):
 def _real(path):
     # As `group` has it: a move must take the file from where it really lies.
     return Path(os.path.realpath(path.parent)) / path.name
-
-
-def _stamp(path):
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns

@@ -31,8 +31,6 @@ SETTINGS = {
     "RAY_NUM_REDIS_GET_RETRIES": "1",  # less than a minute of waiting for a cluster that is gone, not twenty
 }
 
-log = logging.getLogger("retrain")
-
 
 def open_cluster(address=None):
     """Function (names, backbones, reader) → rows in order.

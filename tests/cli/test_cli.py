@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import retrain.cli
-from retrain.cli import COMMANDS, main
+from retrain.cli import COMMANDS, main, plain
 from retrain.model import load_model
 
 RETRAIN = [sys.executable, "-c", "from retrain.cli import main; main()"]
@@ -124,6 +124,20 @@ def test_empty_standard_input_is_an_empty_file(run, model_dir):
     assert (code, err.splitlines()[0]) == (3, "-: empty (the file holds no bytes)")
 
 
+@pytest.mark.parametrize(
+    "words", [["guess"], ["explain", "--out", "out"], ["sort", "sorted", "--dry-run"], ["evaluate"]], ids=" ".join
+)
+def test_no_name_of_a_file_gives_the_terminal_orders(run, sample, model_dir, tmp_path, words):
+    shutil.copytree(sample / "sun", tmp_path / "data" / "sun")
+    next((tmp_path / "data" / "sun").iterdir()).rename(tmp_path / "data" / "sun" / "red\x1b[31m.jpg")
+    (tmp_path / "data" / "sun" / "broken\x1b[2J.jpg").write_text("words")
+    command, *others = words
+    code, out, err = run(command, tmp_path / "data", *others)
+    assert code == 3
+    assert b"\x1b" not in out + err.encode()
+    assert b"broken?[2J.jpg" in out + err.encode()
+
+
 def test_guess_below_threshold_is_unknown(run, picture, model_dir):
     _, out, _ = run("guess", picture, "--threshold", "1")
     assert out.startswith(b"unknown; nearest:\n")
@@ -186,12 +200,12 @@ NAMES = ["new\nline.jpg", os.fsdecode(b"caf\xe9.jpg"), "🌻 (1).jpg", "-x.jpg",
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_hostile_names_come_out_as_they_went_in(run, picture, model_dir, tmp_path, name):
+def test_hostile_names_come_out_as_they_went_in_and_as_one_line_of_text(run, picture, model_dir, tmp_path, name):
     path = tmp_path / "folder" / name
     path.parent.mkdir()
     shutil.copy(picture, path)
     _, text, _ = run("guess", path.parent, "--top", "1")
-    assert text.startswith(os.fsencode(path) + b"\n")
+    assert text.startswith(os.fsencode(plain(str(path))) + b"\n")
     _, out, _ = run("guess", "--json", path.parent)
     assert len(out.splitlines()) == 1
     assert json.loads(out)["path"] == str(path)

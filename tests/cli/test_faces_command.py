@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import numpy as np
@@ -73,6 +74,15 @@ def test_faces_are_guessed_from_standard_input(run, photos):
     code, out, _ = run("guess", "--faces", "--json", "-", stdin=(photos / "couple.jpg").read_bytes())
     assert code == 0
     assert [json.loads(line)["label"] for line in out.splitlines()] == ["ben", "anna"]
+
+
+def test_file_that_cannot_be_read_is_a_row_like_the_others(run, photos, tmp_path):
+    os.mkfifo(photos / "pipe.jpg")
+    code, out, _ = run("guess", "--faces", "--json", "--boxes", tmp_path / "drawn", photos)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 3
+    assert [row["boxes"] is None for row in rows] == [False, False, True, True]
+    assert (rows[2]["path"], rows[2]["error"][:10]) == (str(photos / "pipe.jpg"), "unreadable")
 
 
 def test_boxes_are_drawn_on_copies_that_overwrite_nothing(run, photos, tmp_path):

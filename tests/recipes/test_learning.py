@@ -295,6 +295,16 @@ def test_class_never_takes_the_name_of_a_file_of_the_results(album, sample, tmp_
     assert (tmp_path / "results" / "label-index.html").is_dir()
 
 
+def test_no_class_is_a_formula_to_a_spreadsheet(album, sample, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for label, name in (("=1+1", "fish"), ("@SUM(A1)", "tree")):
+        shutil.copytree(sample / name, tmp_path / "tf_files" / "data" / label)
+    learn(["=1+1", "@SUM(A1)"], album, LearnOptions(**OPTIONS))
+    rows = table(tmp_path / "results")
+    assert {row["label"] for row in rows if row["label"]} <= {"'=1+1", "'@SUM(A1)"}
+    assert {row["original"][:2] for row in rows if row["original"]} <= {"'=", "'@"}
+
+
 def test_second_run_beside_the_first_is_refused(gallery, album, tmp_path):
     learn(PETS, album, LearnOptions(**OPTIONS))
     with (
