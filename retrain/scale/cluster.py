@@ -2,12 +2,16 @@
 
 Rows come in the order of the names.  What a lost machine had under way is done again by others, so that each file is
 one row, once.  Where tasks and actors both need a processor alone, Ray Data joins the two to one step.
+
+Ray tries a block again for ever.  So what is begun is counted: a file that ends its worker twice is a row with that
+error, and a block that goes on ending workers ends the run.
 """
 
 import logging
 import os
 import signal
 import threading
+from collections import Counter
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +28,8 @@ from retrain.scale.local import Row, look
 from retrain.scale.places import is_remote
 
 BLOCK = 128  # files that travel together; an actor is done with them within a second
+MAX_DEATHS = 2  # of workers, at one file
+MAX_TRIES = 20  # of a block, for whatever reason
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -86,7 +92,10 @@ def _embed(names, backbones, reader):
         prepare: Any = _prepare  # Ray's types know no further arguments
         ready = files.map_batches(
             prepare, batch_size=None, batch_format="numpy", num_cpus=1,
-            fn_kwargs={"specs": [backbone.spec for backbone in backbones], "reader": reader, "versions": _versions()},
+            fn_kwargs={
+                "specs": [backbone.spec for backbone in backbones], "reader": reader, "versions": _versions(),
+                "begun": _count(),
+            },
         )  # fmt: skip
         embedded = ready.map_batches(
             _Networks, fn_constructor_args=([(each.spec, each.content) for each in backbones],), batch_size=BLOCK,
@@ -118,15 +127,49 @@ def _versions():
     return retrain.__version__, DECODER_VERSION
 
 
-def _prepare(batch, specs, reader, versions):
+class _Begun:
+    """Counts how often each thing was begun and not ended: an actor, which outlives those that work."""
+
+    def __init__(self):
+        self.counts: Counter[Any] = Counter()
+
+    def begin(self, what):
+        """How often that was begun already."""
+        self.counts[what] += 1
+        return self.counts[what] - 1
+
+    def end(self, what):
+        del self.counts[what]
+
+
+def _count():
+    """A _Begun on the cluster."""
+    import ray
+
+    return ray.remote(_Begun).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
+
+
+def _prepare(batch, specs, reader, versions, begun):
     """From names to the inputs of the networks: runs on the cluster."""
     if _versions() != versions:
         raise RetrainError(
             f"a machine of the cluster has retrain {retrain.__version__}, this one {versions[0]}.",
             "Install the same on all.",
         )
-    names = map(os.fsdecode, batch["name"])
-    rows, inputs = zip(*ordered_map(lambda name: _look(name, specs, reader), names, reader.at_once), strict=True)
+    names = [os.fsdecode(name) for name in batch["name"]]
+    tries = _call(begun.begin, (names[0], names[-1]))
+    if tries == MAX_TRIES:
+        raise RetrainError(
+            f"no worker of the cluster lives through the files from {names[0]} to {names[-1]}.",
+            "Give the workers more memory, or try these files without Ray.",
+        )
+    # After a death one by one, so that it is seen which it was.
+    looked = (
+        (_look_warily(name, specs, reader, begun) for name in names)
+        if tries
+        else ordered_map(lambda name: _look(name, specs, reader), names, reader.at_once)
+    )
+    rows, inputs = zip(*looked, strict=True)
     errors = [(row.error.reason, row.error.detail) if row.error else ("", "") for row in rows]
     return {
         "name": batch["name"],
@@ -138,8 +181,26 @@ def _prepare(batch, specs, reader, versions):
     }
 
 
+def _look_warily(name, specs, reader, begun):
+    if _call(begun.begin, name) >= MAX_DEATHS:
+        return _inputs(Row(name, error=ImageError("corrupt", "it ended each process that decoded it")), None, specs)
+    looked = _look(name, specs, reader)
+    _call(begun.end, name)
+    return looked
+
+
+def _call(method, *arguments):
+    import ray
+
+    return ray.get(method.remote(*arguments))
+
+
 def _look(name, specs, reader):
     row, image = look(name, reader)
+    return _inputs(row, image, specs)
+
+
+def _inputs(row, image, specs):
     if image is None:
         return row, [np.zeros((spec.image_size, spec.image_size, 3), np.uint8) for spec in specs]
     return row, [to_input(image, spec.image_size, spec.crop) for spec in specs]
@@ -181,7 +242,7 @@ def _rows(batch, parts):
 
 def _require_seen(row, reader):
     """Raise RetrainError where a machine of the cluster cannot read a file that this one can: the row would stay."""
-    if row.digest or is_remote(row.name):
+    if row.error is None or row.error.reason != "unreadable" or is_remote(row.name):
         return
     try:
         reader.read(row.name)

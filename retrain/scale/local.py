@@ -15,7 +15,7 @@ class Row:
     """One file: what its bytes are, and what each backbone makes of the picture, or why there is none."""
 
     name: str
-    digest: bytes = b""  # sha256; none where the file cannot be read
+    digest: bytes = b""  # sha256; none where it could not be read
     size: int = 0  # bytes
     parts: list[np.ndarray] | None = None  # of each backbone float32 (D,), not normalized
     error: ImageError | None = None

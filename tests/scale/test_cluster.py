@@ -4,15 +4,19 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
+import numpy as np
 import pytest
 
 from retrain import EmbedOptions, EvaluateOptions, RetrainError, SortOptions, embed, evaluate, sort_dir
+from retrain.backbones import load_backbone
 from retrain.classifier import Classifier
 from retrain.options import EngineOptions
 from retrain.recipes import embedding
 from retrain.scale import cluster as clustering
 from retrain.scale import open_embedding, spread
+from retrain.scale.places import Reader, find_files
 
 pytestmark = pytest.mark.slow
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -82,6 +86,45 @@ def test_each_file_is_one_row_though_a_worker_dies(cluster, folder, tmp_path, mo
     assert parquet.read_table(tmp_path / "far").equals(parquet.read_table(tmp_path / "near"))
 
 
+class Deadly(Reader):
+    def __init__(self, kills):
+        super().__init__()
+        self.kills = kills
+
+    def read(self, name):
+        if self.kills(name):
+            os._exit(1)
+        return super().read(name)
+
+
+def test_file_that_ends_each_worker_is_a_row_with_that_error(cluster, folder, monkeypatch):
+    monkeypatch.setattr(clustering, "BLOCK", 4)
+    cloudpickle = pytest.importorskip("ray.cloudpickle")
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # which the workers cannot import
+    names, reader = find_files([folder])
+    networks = [load_backbone("efficientnet-lite0")]
+    near = list(open_embedding(EmbedOptions())(names, networks, reader))
+    far = list(open_embedding(on(cluster))(names, networks, Deadly(lambda name: "sun-003" in name)))
+    assert [row.name for row in far] == names
+    told = [str(row.error) for row in far if "sun-003" in row.name]
+    assert told == ["corrupt (it ended each process that decoded it)"]
+    others = [(row, other) for row, other in zip(near, far, strict=True) if "sun-003" not in row.name]
+    assert all(row.digest == other.digest and np.array_equal(row.parts, other.parts) for row, other in others)
+
+
+def test_files_that_no_worker_lives_through_end_the_run(cluster, folder):
+    open_embedding(on(cluster))  # connects
+    begun, (names, reader) = clustering._count(), find_files([folder])
+    prepare = partial(
+        clustering._prepare, {"name": [os.fsencode(name) for name in names[:2]]}, specs=[], reader=reader,
+        versions=clustering._versions(), begun=begun,
+    )  # fmt: skip
+    for _ in range(clustering.MAX_TRIES):
+        assert len(prepare()["name"]) == 2
+    with pytest.raises(RetrainError, match=r"no worker of the cluster lives through the files from .* to .*"):
+        prepare()
+
+
 def test_new_machine_goes_on_for_one_that_is_lost(cluster, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(clustering, "BLOCK", 2)
     embed(folder, tmp_path / "near")
@@ -121,8 +164,6 @@ def test_folder_that_only_this_machine_sees_is_named(cluster, tmp_path, sample):
 
 def test_networks_for_a_gpu_ask_for_one(cluster, monkeypatch):
     import ray
-
-    from retrain.backbones import load_backbone
 
     int8 = load_backbone("efficientnet-lite0")
     assert clustering._device([int8]) == {"num_cpus": 1}
