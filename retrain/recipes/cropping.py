@@ -6,6 +6,7 @@ tf_files/faces/LABEL/SHA256.jpg    the face on a photo of that sha256, which is 
 import hashlib
 import os
 import re
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from retrain.dataset import UNKNOWN
@@ -14,10 +15,19 @@ from retrain.faces import crop_main
 from retrain.images import ImageError, decode, read
 from retrain.parallel import ordered_map
 from retrain.progress import track
+from retrain.recipes.locking import locked
 
 FOLDER = "faces"  # beside the model
 CROP = re.compile(r"[0-9a-f]{64}\.jpg")
 QUALITY = 90  # of JPEG
+LOCK = "faces.lock"  # beside the model
+
+
+@contextmanager
+def alone_with_faces(home):
+    """Keep learning and forgetting faces beside the same model apart.  Raises RetrainError where one is under way."""
+    with locked(home / LOCK, "train --faces or faces --forget", home) if home.is_dir() else nullcontext():
+        yield
 
 
 def keep_crops(dataset, digests, folder):

@@ -14,7 +14,7 @@ from retrain.errors import RetrainError
 from retrain.faces import MARK
 from retrain.model import find_models, load_manifest, remove_model, remove_unfinished
 from retrain.options import default_model_dir
-from retrain.recipes.cropping import FOLDER, crops_in
+from retrain.recipes.cropping import FOLDER, alone_with_faces, crops_in
 from retrain.recipes.training import LABELS_FILE, store_path
 
 
@@ -32,6 +32,11 @@ def forget(label, model_dir=None):
     folders deleted, "photos": files that the crops came from, which stay}.  What was stopped goes on when asked again.
     Raises RetrainError.
     """
+    with alone_with_faces(_home(model_dir)):
+        return _forget(label, model_dir)
+
+
+def _forget(label, model_dir):
     kept, models = kept_faces(model_dir), models_of(label, model_dir)
     home, store = _home(model_dir), store_path(model_dir or default_model_dir())
     remove_unfinished(home)

@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +24,7 @@ from retrain.options import QUALITIES, TrainOptions, default_model_dir
 from retrain.progress import stage
 from retrain.recipes.consent import NOTICE, require_consent
 from retrain.recipes.cropping import FOLDER as FACES
-from retrain.recipes.cropping import keep_crops
+from retrain.recipes.cropping import alone_with_faces, keep_crops
 from retrain.recipes.fine_tuning import FOLDER, fine_tune, tunable_spec
 from retrain.recipes.judging import judge
 from retrain.recipes.multilabel import fit_multilabel, judge_multilabel
@@ -68,6 +69,12 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
         _require_faces(data, options)
     model_dir = Path(options.model_dir or default_model_dir())
     check_writable(model_dir)
+    with alone_with_faces(store_path(model_dir).parent) if options.faces else nullcontext():
+        result = _train(data, model_dir, options)
+    return result | {"seconds": round(time.perf_counter() - start, 3)}
+
+
+def _train(data, model_dir, options):
     name, kept = options.backbone or _backbone_of(options.quality), store_path(model_dir)
     tunable = tunable_spec(name) if options.fine_tunes else None
     prepared = prepare(data, name, options, kept)
@@ -100,7 +107,6 @@ def train(data, options=TrainOptions()):  # noqa: B008 - frozen
     evidence = replace(evidence, skipped=result["skipped"], **({"fine_tuning": tuned} if tuned else {}))
     save_model(model, model_dir, render(model, evidence) if options.report else None)
     _write_legacy_labels(dataset.classes, kept.with_name(LABELS_FILE))
-    result["seconds"] = round(time.perf_counter() - start, 3)
     return result
 
 

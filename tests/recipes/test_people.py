@@ -20,7 +20,7 @@ from retrain.model import load_model
 from retrain.options import ServeOptions
 from retrain.recipes import forgetting
 from retrain.recipes.consent import require_consent
-from retrain.recipes.cropping import crops_in
+from retrain.recipes.cropping import alone_with_faces, crops_in
 from retrain.recipes.explaining import explain_pictures
 from retrain.recipes.forgetting import forget, kept_faces
 from retrain.serve.engine import Engine
@@ -297,6 +297,15 @@ def test_label_of_a_strangers_model_leads_to_no_other_folder(model_dir, photos):
     result = forget(str(photos / "anna"))
     assert (result["models"], result["crops"]) == ([str(model_dir)], 0)
     assert everything_in(photos) == before
+
+
+def test_learning_and_forgetting_keep_out_of_each_others_way(model_dir, photos):
+    with alone_with_faces(model_dir.parent):
+        with pytest.raises(RetrainError, match="another retrain train --faces or faces --forget is at work"):
+            forget("anna", model_dir)
+        with pytest.raises(RetrainError, match="is at work"):
+            train(photos, TrainOptions(model_dir=model_dir, faces=True))
+    assert forget("anna", model_dir)["crops"]
 
 
 def test_store_in_use_is_not_said_to_be_clean(model_dir, monkeypatch):
