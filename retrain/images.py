@@ -218,11 +218,22 @@ def _decode_apart(data, name, limit_s=DECODE_SECONDS, costly=False):
         raise ImageError("unreadable", f"no process can be started to decode it: {error.strerror}") from error
     if answer.get("costly"):
         raise _CostlyError
-    if "reason" in answer:
-        raise ImageError(answer["reason"], answer["detail"])
-    image = Image.frombytes("RGB", tuple(answer["size"]), pixels)
-    image.info["original_size"] = tuple(answer["original_size"])
+    image = picture_of(answer, pixels)
+    image.info["original_size"] = tuple(answer.get("original_size", image.size))
     return image
+
+
+def picture_of(answer, pixels):
+    """The picture that the sandbox sends.  Raises ImageError where it sends a reason instead, or no picture."""
+    try:
+        if "reason" in answer:
+            raise ImageError(answer["reason"], answer["detail"])
+        width, height = answer["size"]
+        if len(pixels) == 3 * width * height:
+            return Image.frombytes("RGB", (width, height), pixels)
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise ImageError("corrupt", "the decoder sent no picture")
 
 
 def _answer(data, name, costly):

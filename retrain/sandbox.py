@@ -20,6 +20,7 @@ from retrain.parallel import cores
 
 MEMORY_LIMIT = 700_000_000  # bytes of a process's own; some systems, such as macOS, do not enforce it
 
+LONGEST = 2**31  # bytes of an answer that is believed
 LENGTHS = struct.Struct(">QQ")  # bytes of the JSON, and of what follows it
 # The child imports what this process would, and is told so without a trace of the environment.
 BOOT = "import sys; sys.path[:] = sys.argv[1:]; from retrain.sandbox import serve; serve()"
@@ -206,8 +207,15 @@ def _send(pipe, fields, data):
 
 
 def _receive(pipe):
-    """(fields, data), or None where the pipe ends first."""
+    """(fields, data), or None where the pipe ends first.  Raises CrashError where it holds something else."""
     head = pipe.read(LENGTHS.size)
     lengths = LENGTHS.unpack(head) if len(head) == LENGTHS.size else (0, 0)
+    if sum(lengths) > LONGEST:
+        raise CrashError("its answer is none")
     text, data = map(pipe.read, lengths)
-    return (json.loads(text), data) if text and (len(text), len(data)) == lengths else None
+    if not text or (len(text), len(data)) != lengths:
+        return None
+    try:
+        return dict(json.loads(text)), data
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CrashError("its answer is none") from error

@@ -10,11 +10,9 @@ import pkgutil
 from contextlib import closing, contextmanager
 from importlib.util import find_spec
 
-from PIL import Image
-
 from retrain import sandbox
 from retrain.errors import RetrainError
-from retrain.images import COSTLY_PIXELS, DRAFT_SIDE, SNIFF_BYTES, ImageError, open_regular, sniff
+from retrain.images import COSTLY_PIXELS, DRAFT_SIDE, SNIFF_BYTES, ImageError, open_regular, picture_of, sniff
 from retrain.parallel import cores
 
 MAX_PIXELS = 36_000_000  # 36 MP a frame, which takes 8K
@@ -83,7 +81,7 @@ class Film:
             if "end_s" in fields:
                 self.end_s, self.decoded, self.damaged = fields["end_s"], fields["decoded"], fields["damaged"]
             else:
-                yield fields["time_s"], Image.frombytes("RGB", tuple(fields["size"]), pixels)
+                yield fields["time_s"], picture_of(fields, pixels)
 
 
 @contextmanager

@@ -471,3 +471,21 @@ print(*{line.split()[-1] for line in open("/proc/self/maps") if "libmagic" in li
 """
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert {Path(path).parent.name for path in loaded.split()} == {"pylibmagic"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"size": [9, 9]},
+        {"size": [10**9, 10**9]},
+        {"size": "ab"},
+        {"size": [-3, -1]},
+        {"reason": "no such", "detail": ""},
+    ],
+    ids=str,
+)
+def test_sandbox_that_sends_no_picture_is_a_corrupt_file(answer, monkeypatch):
+    monkeypatch.setattr(images.sandbox, "run", lambda *_, **__: (answer, bytes(9)))
+    with pytest.raises(ImageError, match="corrupt"):
+        images._decode_apart(b"data", "TIFF")

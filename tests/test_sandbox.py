@@ -1,5 +1,7 @@
+import io
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -93,6 +95,17 @@ def test_process_that_ends_is_an_error_and_replaced(function, says):
     with pytest.raises(sandbox.CrashError, match=says):
         run(function, bytes(1_000_000))
     assert run(echo)[0]["process"] != before
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [struct.pack(">QQ", 2**60, 0), struct.pack(">QQ", 2, 2**60) + b"{}", struct.pack(">QQ", 2, 0) + b"{]",
+     struct.pack(">QQ", 1, 0) + b"1", struct.pack(">QQ", 100_000, 0) + b"[" * 100_000],
+    ids=["endless JSON", "endless bytes", "no JSON", "a number", "deep"],
+)  # fmt: skip
+def test_answer_that_is_none_is_a_crash(answer):
+    with pytest.raises(sandbox.CrashError, match="its answer is none"):
+        sandbox._receive(io.BytesIO(answer))
 
 
 @pytest.mark.parametrize("function", [hang_in_c, be_busy])
