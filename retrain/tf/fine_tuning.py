@@ -5,6 +5,8 @@ import io
 import logging
 import math
 import shutil
+import signal
+import threading
 import time
 from contextlib import suppress
 
@@ -29,6 +31,7 @@ PATIENCE = 3  # epochs without a better validation loss
 COLUMNS = {
     "loss": "log_loss", "accuracy": "accuracy", "val_loss": "val_log_loss", "val_accuracy": "val_accuracy",
 }  # fmt: skip
+ENDS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 HISTORY, BEST, BACKUP = "history.csv", "best.weights.h5", "backup"
 
 log = logging.getLogger("retrain")
@@ -134,15 +137,12 @@ def _run(network, views, validation, folder, settings):
     activations, labels, weights = validation
     before = _history(folder / HISTORY) if (folder / BEST).exists() else []
     callbacks = [
-        keras.callbacks.BackupAndRestore(folder / BACKUP, double_checkpoint=True, delete_checkpoint=False),
+        _Best(folder / BEST, min((row["val_loss"] for row in before), default=math.inf)),
         keras.callbacks.CSVLogger(folder / HISTORY, append=True),
-        keras.callbacks.ModelCheckpoint(
-            folder / BEST, "val_log_loss", mode="min", save_best_only=True, save_weights_only=True,
-            initial_value_threshold=min((row["val_loss"] for row in before), default=None),
-        ),
+        _Backup(folder / BACKUP, double_checkpoint=True, delete_checkpoint=False),
         keras.callbacks.EarlyStopping("val_log_loss", mode="min", patience=PATIENCE),
         _Teller(settings["deadline"]),
-    ]  # fmt: skip
+    ]
     if settings["log_dir"]:
         callbacks.append(_tensorboard(settings["log_dir"]))
     try:
@@ -154,10 +154,10 @@ def _run(network, views, validation, folder, settings):
             ),
         )  # fmt: skip
     except KeyboardInterrupt:
-        if not (folder / BEST).exists():
+        if not (history := _history(folder / HISTORY)):
             raise
         log.warning("Stopped: the best so far is kept.")
-        return _history(folder / HISTORY), False
+        return history, False
     return _history(folder / HISTORY), time.monotonic() < settings["deadline"]
 
 
@@ -204,6 +204,38 @@ class _Views(keras.utils.PyDataset):
         # All batches are full, that each of several GPUs has the same share: the last one with pictures of the first.
         self._order = np.resize(self._random.permutation(len(self.targets)), len(self) * self.batch)
         self._view = self._random.integers(self.activations.shape[1], size=len(self.targets))
+
+
+class _Best(keras.callbacks.Callback):
+    """Keeps the weights of the epoch with the least validation loss, in a file that is whole at any time."""
+
+    def __init__(self, path, least):
+        super().__init__()
+        self.path, self.least = path, least
+
+    def on_epoch_end(self, epoch, logs):
+        if logs["val_log_loss"] < self.least:
+            part = self.path.with_name(f"new-{self.path.name}")
+            self.model.save_weights(part, overwrite=True)
+            part.replace(self.path)
+            self.least = logs["val_log_loss"]
+
+
+class _Backup(keras.callbacks.BackupAndRestore):
+    """Lets no signal interrupt it half-way: Keras would not know what it left for a torn file."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        came: list[int] = []
+        is_main = threading.current_thread() is threading.main_thread()
+        asked = [number for number in ENDS if is_main and callable(signal.getsignal(number))]
+        before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in asked}
+        try:
+            super().on_epoch_end(epoch, logs)
+        finally:
+            for ending, handler in before.items():
+                signal.signal(ending, handler)
+            for number in came:
+                signal.raise_signal(number)
 
 
 class _Teller(keras.callbacks.Callback):

@@ -49,28 +49,44 @@ def drawn(tmp_path_factory):
     return folder
 
 
-def test_kept_network_joins_the_frozen_one(drawn, tmp_path, always_kept):
-    result = train(drawn, OPTIONS)
+@pytest.fixture(scope="module")
+def learned(drawn, tmp_path_factory):
+    """What a training returned that kept its network, its folder, and what `_side_by_side` was given and made."""
+    folder, found, side_by_side = tmp_path_factory.mktemp("learned"), [], fine_tuning._side_by_side
+
+    def watched(*given):
+        found.append((given, side_by_side(*given)))
+        return found[0][1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fine_tuning, "_helps", lambda gain: True)
+        patch.setattr(fine_tuning, "_side_by_side", watched)
+        result = train(drawn, replace(OPTIONS, model_dir=folder / "model", log_dir=folder / "logs"))
+    return result, folder, found[0]
+
+
+def test_kept_network_joins_the_frozen_one(drawn, learned):
+    result, folder, _ = learned
     tuned = result["fine_tuning"]
     assert tuned["kept"]
     assert tuned["pictures"] + tuned["validation_images"] + result["test_images"] == result["images"]
     assert [row["epoch"] for row in tuned["history"]] == list(range(1, len(tuned["history"]) + 1))
     assert tuned["history"][-1]["loss"] < tuned["history"][0]["loss"]
-    assert (tmp_path / "tf_files" / "model" / "weights1.npz").exists()
-    model = load_model(tmp_path / "tf_files" / "model")
+    assert (folder / "model" / "weights1.npz").exists()
+    model = load_model(folder / "model")
     assert [backbone.spec.name for backbone in model.backbones] == [
         "efficientnet-lite0",
         "efficientnet-lite0-fine-tuned",
     ]
     assert not result["needs_tensorflow"]
-    assert not (tmp_path / "tf_files" / "fine-tuning").exists()
+    assert not (folder / "fine-tuning").exists()
     guesses = list(Classifier(model).guess([drawn]))
     assert np.mean([Path(guess.path).parent.name == guess.label for guess in guesses]) >= 0.95
     assert model.info["fine_tuning"] == json.loads(json.dumps(tuned))
 
 
-def test_it_is_repeated_with_the_rest_of_a_training(drawn, tmp_path, always_kept):
-    first = train(drawn, replace(OPTIONS, model_dir=tmp_path / "first" / "model"))
+def test_it_is_repeated_with_the_rest_of_a_training(drawn, learned, tmp_path, always_kept):
+    first = learned[0]
     again = train_like(first["model_dir"], drawn, model_dir=tmp_path / "again" / "model")
     assert again["fine_tuning"]["kept"]
     assert {row["what"] for row in again["differences"]} <= {"backbone", "head.npz"}  # of cores that share a sum
@@ -78,18 +94,8 @@ def test_it_is_repeated_with_the_rest_of_a_training(drawn, tmp_path, always_kept
         assert one == pytest.approx(other, rel=0.05, abs=0.01)
 
 
-def test_model_says_what_its_parts_say_together(drawn, tmp_path, always_kept, monkeypatch):
-    found = []
-    side_by_side = fine_tuning._side_by_side
-
-    def watched(fitted, prepared, training, validation, backbone, own, options):
-        tuned = side_by_side(fitted, prepared, training, validation, backbone, own, options)
-        found.append((fitted, prepared, validation, backbone, own, tuned))
-        return tuned
-
-    monkeypatch.setattr(fine_tuning, "_side_by_side", watched)
-    train(drawn, OPTIONS)
-    fitted, prepared, validation, backbone, own, tuned = found[0]
+def test_model_says_what_its_parts_say_together(learned):
+    (fitted, prepared, _, validation, backbone, own, _), tuned = learned[2]
     from retrain.bottlenecks import Store, embed_files
 
     with Store(None) as store:
@@ -110,6 +116,7 @@ def test_model_says_what_its_parts_say_together(drawn, tmp_path, always_kept, mo
 
 def test_discarded_where_it_is_no_better(drawn, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(fine_tuning, "_helps", lambda gain: False)
+    monkeypatch.setattr("retrain.tf.fine_tuning.EPOCHS", 2)
     result = train(drawn, OPTIONS)
     plain = train(drawn, TrainOptions(report=False, model_dir=tmp_path / "plain"))
     assert result["fine_tuning"]["why"] == "it is no better on the validation pictures than without"
@@ -147,10 +154,10 @@ def test_network_of_a_file_is_refused(sample, tmp_path):
         train(sample, TrainOptions(fine_tune=True, backbone=str(tmp_path / "own.keras"), report=False))
 
 
-def test_event_files_are_written_on_request(drawn, tmp_path):
-    train(drawn, TrainOptions(fine_tune=True, report=False, log_dir=tmp_path / "logs"))
-    assert {path.parent.name for path in (tmp_path / "logs").rglob("events.*")} == {"train", "validation"}
-    assert "log_dir" not in load_model(tmp_path / "tf_files" / "model").info["options"]
+def test_event_files_are_written_on_request(learned):
+    folder = learned[1]
+    assert {path.parent.name for path in (folder / "logs").rglob("events.*")} == {"train", "validation"}
+    assert "log_dir" not in load_model(folder / "model").info["options"]
 
 
 def test_interrupt_before_the_first_epoch_keeps_the_frozen_model(drawn, tmp_path, monkeypatch, caplog):
@@ -209,10 +216,10 @@ def wait_for(process, text):
 
 
 def test_killed_training_goes_on_and_ends_alike(drawn, tmp_path):
-    """Killed while it looks, within an epoch, between two: it comes to the end it would have come to."""
+    """Killed while it looks, between two epochs, and within one: it comes to the end it would have come to."""
     out, _ = start(drawn, tmp_path / "whole").communicate()
     loss = out.split()[1]
-    moments = ("", 2.0), ("Epoch 1 of", 0.0), ("Epoch 2 of", 0.3), ("Epoch 3 of", 0.1), ("Epoch 4 of", 0.5)
+    moments = ("", 2.0), ("Epoch 1 of", 0.0), ("Epoch 3 of", 0.5)
     for text, wait in moments:
         process = start(drawn, tmp_path / "killed")
         if text:
@@ -278,6 +285,42 @@ def test_statistics_of_normalization_stay(tuner, tmp_path):
     assert min(row["val_loss"] for row in history) == pytest.approx(
         log_loss(after.logits(tuned[:16]), labels[:16]), abs=1e-2
     )
+
+
+@pytest.mark.parametrize("file", ["new-best.weights.h5", "latest.weights.h5"])
+def test_interrupt_while_it_saves_loses_no_epoch(tuner, tmp_path, monkeypatch, file):
+    import keras
+
+    monkeypatch.setattr("retrain.tf.fine_tuning.EPOCHS", 3)
+    saves, save_weights = [], keras.Model.save_weights
+
+    def save(self, filepath, **options):
+        saves.append(Path(filepath).name)
+        if saves.count(file) == 2 and saves[-1] == file:
+            Path(filepath).write_bytes(b"torn")
+            signal.raise_signal(signal.SIGINT)
+        save_weights(self, filepath, **options)
+
+    views = np.random.default_rng(0).uniform(0, 1, (64, 1, *tuner.shape)).astype(np.float16)
+    labels, weights = np.arange(64) % 2, np.ones(64, np.float32)
+    views[labels == 1] *= 2
+    head = fit_head(normalize([tuner.embed(views[:, 0])]), labels, 2, 1e-3)  # which has much to learn
+    settings = {"seed": 0, "deadline": time.monotonic() + 600, "log_dir": None}
+    data = (views, labels, weights), (views[:, 0], labels, weights), head, tmp_path, settings
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(keras.Model, "save_weights", save)
+            _, history, ended = tuner.fit(*data)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert saves[-1] == file
+    assert [row["epoch"] for row in history] == ([1] if file.startswith("new") else [1, 2])
+    assert not ended
+    _, again, ended = tuner.fit(*data)
+    assert again[: len(history)] == history
+    assert len(again) > len(history)
+    assert ended
 
 
 def test_half_written_state_is_begun_anew(tuner, tmp_path):
