@@ -6,7 +6,7 @@ tf_files/faces/LABEL/SHA256.jpg    the face on a photo of that sha256, which is 
 import hashlib
 import os
 import re
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 from retrain.dataset import UNKNOWN
@@ -23,11 +23,9 @@ QUALITY = 90  # of JPEG
 LOCK = "faces.lock"  # beside the model
 
 
-@contextmanager
 def alone_with_faces(home):
-    """Keep learning and forgetting faces beside the same model apart.  Raises RetrainError where one is under way."""
-    with locked(home / LOCK, "train --faces or faces --forget", home) if home.is_dir() else nullcontext():
-        yield
+    """Context that keeps learning and forgetting faces beside a model apart.  Raises RetrainError while one lasts."""
+    return locked(home / LOCK, "train --faces or faces --forget", home) if home.is_dir() else nullcontext()
 
 
 def keep_crops(dataset, digests, folder):
