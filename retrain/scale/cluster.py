@@ -242,7 +242,7 @@ def _rows(batch, parts):
 
 def _require_seen(row, reader):
     """Raise RetrainError where a machine of the cluster cannot read a file that this one can: the row would stay."""
-    if row.error is None or row.error.reason != "unreadable" or is_remote(row.name):
+    if row.digest or (row.error and row.error.reason != "unreadable") or is_remote(row.name):
         return
     try:
         reader.read(row.name)

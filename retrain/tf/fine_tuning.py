@@ -154,7 +154,8 @@ def _run(network, views, validation, folder, settings):
             ),
         )  # fmt: skip
     except KeyboardInterrupt:
-        if not (history := _history(folder / HISTORY)):
+        history = _history(folder / HISTORY)
+        if not history or not (folder / BEST).exists():
             raise
         log.warning("Stopped: the best so far is kept.")
         return history, False
